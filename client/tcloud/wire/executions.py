@@ -1,0 +1,177 @@
+"""Executions: the unit DAG of one run, or of one backfill stage of one plan, and its units.
+
+An execution is prepared once, in a runner process, with SQLMesh's own functions, and stored by the server
+as one immutable JSON document (`Execution`). From then on workflows carry only its id and the numbers of its units.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from tcloud.wire.runs import Audit
+from tcloud.wire.statuses import Status
+
+__all__ = [
+    "ConsoleEvent",
+    "Execution",
+    "ExecutionOutcome",
+    "FinishUnit",
+    "LeaseRenewal",
+    "LeasesRenewed",
+    "OwnerKind",
+    "SnapshotRef",
+    "StartUnit",
+    "Unit",
+    "UnitKind",
+    "UnitStarted",
+    "Verdict",
+]
+
+
+class OwnerKind(StrEnum):
+    """Who an execution belongs to: the owner of its claims and of its console events."""
+
+    PLAN = "plan"
+    RUN = "run"
+
+
+class UnitKind(StrEnum):
+    """SQLMesh's scheduling units; `audit` is an `EvaluateNode` of an audit-only execution."""
+
+    EVALUATE = "evaluate"
+    AUDIT = "audit"
+    CREATE = "create"
+    DUMMY = "dummy"
+
+
+class SnapshotRef(BaseModel):
+    """One snapshot of the environment, with the intervals it had when the execution was prepared."""
+
+    name: str
+    identifier: str
+    version: str | None
+    intervals: list[tuple[int, int]] = []
+    dev_intervals: list[tuple[int, int]] = []
+
+
+class Unit(BaseModel):
+    """A node of SQLMesh's unit DAG; `dependencies` are positions in `Execution.units`, always smaller than its own."""
+
+    kind: UnitKind
+    snapshot: int
+    """Position in `Execution.snapshots`."""
+    interval: tuple[int, int] | None = None
+    batch_index: int | None = None
+    dependencies: list[int] = []
+
+
+class Execution(BaseModel):
+    """Everything that a runner needs to evaluate any unit, without computing it again.
+
+    `execution_id` is the run id, or `<plan id>.<stage index>`.
+    """
+
+    execution_id: str
+    owner_kind: OwnerKind
+    owner_id: str
+    environment: str
+    naming_info: dict[str, Any]
+    gateway: str
+    default_catalog: str | None
+    start: str | int | None = None
+    end: str | int | None = None
+    execution_time: str | int
+    deployability_index: dict[str, Any]
+    allow_destructive: list[str] = []
+    allow_additive: list[str] = []
+    selected_models: list[str] | None = None
+    is_restatement: bool = False
+    has_environment_statements: bool = False
+    tables_to_create: list[int] = []
+    """Positions in `snapshots` whose physical table did not exist when the execution was prepared."""
+    auto_restatement_triggers: dict[str, list[str]] = {}
+    """Snapshot name to the names of the snapshots whose auto-restatement caused its own."""
+    snapshots: list[SnapshotRef] = []
+    units: list[Unit] = []
+
+
+class ConsoleEvent(BaseModel):
+    """One call of SQLMesh's `Console`, to be repeated on the user's terminal (`tempomesh_runner.console`)."""
+
+    type: str
+    """The method's name."""
+    payload: dict[str, Any] = {}
+
+
+class StartUnit(BaseModel):
+    """Asks for the claim on a unit's physical table and for the record of its evaluation, in one transaction."""
+
+    execution_id: str
+    unit: int
+    attempt: int
+    executor: str
+    events: list[ConsoleEvent] = []
+
+
+class Verdict(StrEnum):
+    """What the server says to `StartUnit`."""
+
+    GO = "go"
+    DONE = "done"
+    """This execution already finished the unit: a retry after a lost answer."""
+    CLAIMED = "claimed"
+    """Another plan or run holds the physical table."""
+    STOP = "stop"
+    """The plan or run was cancelled or is over."""
+
+
+class UnitStarted(BaseModel):
+    """The answer to `StartUnit`."""
+
+    verdict: Verdict
+    evaluation_id: str | None = None
+    fence: int | None = None
+    """Must come back with `FinishUnit`; an older one is refused, because its lease was lost."""
+    lease_seconds: float | None = None
+    claimed_by: str | None = None
+    status: Status | None = None
+    """With `DONE`: how the unit ended."""
+    error_message: str | None = None
+
+
+class FinishUnit(BaseModel):
+    """Adds the interval, closes the record and releases the claim, in one transaction."""
+
+    evaluation_id: str
+    fence: int
+    status: Status
+    error_message: str | None = None
+    log: str | None = None
+    audits: list[Audit] = []
+    intervals: dict[str, Any] | None = None
+    """SQLMesh's `SnapshotIntervals` as JSON; None where nothing is to be recorded."""
+    events: list[ConsoleEvent] = []
+
+
+class LeaseRenewal(BaseModel):
+    """Renews the leases of all evaluations that an executor has in flight."""
+
+    executor: str
+    evaluations: dict[str, int]
+    """Evaluation id to fence."""
+
+
+class LeasesRenewed(BaseModel):
+    """The answer to `LeaseRenewal`: evaluations that must stop at once."""
+
+    lost: list[str] = []
+
+
+class ExecutionOutcome(BaseModel):
+    """Closes an execution: units that failed and units that never started because of them."""
+
+    failed: list[int] = []
+    skipped: list[int] = []
+    cause: str | None = None
+    """Why units were skipped, where it was not a failed unit."""

@@ -1,0 +1,68 @@
+"""Executors, the gateways they serve, and what a client or executor learns when it connects."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+__all__ = ["Bootstrap", "Executor", "ExecutorHeartbeat", "ExecutorKind", "Gateway", "TemporalAddress"]
+
+
+class ExecutorKind(StrEnum):
+    """Which task queue an executor serves."""
+
+    RUN = "run"
+    APPLY = "apply"
+
+
+class Gateway(BaseModel):
+    """What a planner has to know of a gateway, so that it needs no connection to it."""
+
+    name: str
+    type: str
+    """SQLMesh's connection type, such as `postgres`."""
+    dialect: str
+    default_catalog: str | None = None
+    concurrent_tasks: int = 1
+    is_default: bool = False
+
+
+class ExecutorHeartbeat(BaseModel):
+    """Sent by an executor at start and every few seconds."""
+
+    identity: str
+    kind: ExecutorKind
+    host: str
+    version: str
+    sqlmesh_version: str
+    status: str = "ready"
+    gateways: list[Gateway] = []
+    python_environments: list[str] = []
+
+
+class Executor(ExecutorHeartbeat):
+    """An executor as `tcloud executors list` shows it."""
+
+    last_seen_at: datetime
+
+
+class TemporalAddress(BaseModel):
+    """How to reach the project's Temporal namespace."""
+
+    address: str
+    namespace: str
+    tls: bool = False
+    ui_url: str | None = None
+
+
+class Bootstrap(BaseModel):
+    """What a client or an executor learns from the server; the Temporal part is only for executors and workers."""
+
+    project: str
+    """`<org>.<project>`."""
+    server_version: str
+    sqlmesh_version: str
+    gateways: list[Gateway] = []
+    temporal: TemporalAddress | None = None
+    codec_keys: dict[str, str] | None = None
+    """Key id to base64 of a 32-byte key, newest first."""

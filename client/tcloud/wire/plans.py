@@ -1,0 +1,39 @@
+"""Plans: what a submission answers, and how a plan is shown."""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from tcloud.wire.statuses import Status
+
+__all__ = ["Plan", "PlanStage"]
+
+
+class PlanStage(BaseModel):
+    """One stage of SQLMesh's `build_plan_stages`, in the order in which it is applied."""
+
+    index: int
+    name: str
+    status: Status
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    error_message: str | None = None
+
+
+class Plan(BaseModel):
+    """A plan as the server records it."""
+
+    plan_id: str
+    environment: str
+    status: Status
+    queue_position: int | None = None
+    """0 is the plan that is being applied; None once it is done."""
+    created_by: str
+    created_at: datetime
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    error_message: str | None = None
+    gateway: str
+    """The gateway that was selected when the plan was made."""
+    default_catalog: str | None = None
+    stages: list[PlanStage] = []

@@ -1,0 +1,406 @@
+"""SQLMesh's `StateSync`, spoken over a wire: one contract for both ends.
+
+`RemoteStateSync` turns each call into a method name and a JSON body and hands them to a transport (HTTP on a
+client, a pipe in a runner process). `answer` is the other end: it applies such a call to a real `StateSync`.
+Names and meanings are those of `sqlmesh.core.state_sync.base.StateSync`.
+"""
+
+import json
+import typing as t
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from sqlmesh.core.environment import Environment, EnvironmentStatements, EnvironmentSummary
+from sqlmesh.core.snapshot import (
+    Snapshot,
+    SnapshotId,
+    SnapshotIdAndVersion,
+    SnapshotIdAndVersionLike,
+    SnapshotIdLike,
+    SnapshotInfoLike,
+    SnapshotIntervals,
+    SnapshotNameVersion,
+    SnapshotTableInfo,
+)
+from sqlmesh.core.snapshot.definition import Interval
+from sqlmesh.core.state_sync import StateSync, Versions
+from sqlmesh.core.state_sync.common import (
+    EnvironmentWithStatements,
+    ExpiredBatchRange,
+    ExpiredSnapshotBatch,
+    PromotionResult,
+    StateStream,
+)
+from sqlmesh.utils.date import TimeLike, to_timestamp
+from sqlmesh.utils.errors import SQLMeshError
+
+__all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer"]
+
+Transport = Callable[[str, bytes], bytes]
+"""Sends one call (method name, JSON arguments) and returns its JSON result; raises SQLMesh's errors."""
+
+READ_METHODS = frozenset(
+    {
+        "get_snapshots",
+        "get_snapshots_by_names",
+        "snapshots_exist",
+        "get_intervals",
+        "nodes_exist",
+        "get_environment",
+        "get_environments",
+        "get_environments_summary",
+        "max_interval_end_per_model",
+        "get_environment_statements",
+        "get_versions",
+        "get_expired_snapshots",
+        "get_expired_environments",
+    }
+)
+"""Methods that anyone who may see the project may call."""
+
+WRITE_METHODS = frozenset(
+    {
+        "push_snapshots",
+        "delete_snapshots",
+        "delete_expired_snapshots",
+        "invalidate_environment",
+        "remove_intervals",
+        "promote",
+        "finalize",
+        "delete_expired_environments",
+        "unpause_snapshots",
+        "compact_intervals",
+        "add_snapshots_intervals",
+        "update_auto_restatements",
+    }
+)
+"""Methods that only executors may call."""
+
+_SERVER_SIDE_ONLY = "The state of a Tempomesh project is kept by its server, which {what} itself."
+
+
+class RemoteStateSync(StateSync):
+    """A `StateSync` whose state is somewhere else.
+
+    Args:
+        transport: Carries one call to the server and its answer back.
+    """
+
+    def __init__(self, transport: Transport):
+        self._transport = transport
+
+    # Reading
+
+    def get_snapshots(self, snapshot_ids: Iterable[SnapshotIdLike]) -> dict[SnapshotId, Snapshot]:
+        result = self._call("get_snapshots", ids=_ids(snapshot_ids))
+        snapshots = [Snapshot.model_validate(s) for s in result["snapshots"]]
+        Snapshot.hydrate_with_intervals_by_version(
+            snapshots, [SnapshotIntervals.model_validate(i) for i in result["intervals"]]
+        )
+        return {s.snapshot_id: s for s in snapshots}
+
+    def get_snapshots_by_names(
+        self, snapshot_names: Iterable[str], current_ts: int | None = None, exclude_expired: bool = True
+    ) -> set[SnapshotIdAndVersion]:
+        result = self._call(
+            "get_snapshots_by_names",
+            names=sorted(snapshot_names),
+            current_ts=current_ts,
+            exclude_expired=exclude_expired,
+        )
+        return {SnapshotIdAndVersion.model_validate(s) for s in result}
+
+    def snapshots_exist(self, snapshot_ids: Iterable[SnapshotIdLike]) -> set[SnapshotId]:
+        return _parse_ids(self._call("snapshots_exist", ids=_ids(snapshot_ids)))
+
+    def refresh_snapshot_intervals(self, snapshots: Collection[Snapshot]) -> list[Snapshot]:
+        versioned = [s for s in snapshots if s.version]
+        result = self._call("get_intervals", versions=[[s.name, s.version] for s in versioned]) if versioned else []
+        for snapshot in snapshots:
+            snapshot.intervals = []
+            snapshot.dev_intervals = []
+        return Snapshot.hydrate_with_intervals_by_version(
+            snapshots, [SnapshotIntervals.model_validate(i) for i in result]
+        )
+
+    def nodes_exist(self, names: Iterable[str], exclude_external: bool = False) -> set[str]:
+        return set(self._call("nodes_exist", names=sorted(names), exclude_external=exclude_external))
+
+    def get_environment(self, environment: str) -> Environment | None:
+        result = self._call("get_environment", name=environment)
+        return Environment.model_validate(result) if result else None
+
+    def get_environments(self) -> list[Environment]:
+        return [Environment.model_validate(e) for e in self._call("get_environments")]
+
+    def get_environments_summary(self) -> list[EnvironmentSummary]:
+        return [EnvironmentSummary.model_validate(e) for e in self._call("get_environments_summary")]
+
+    def max_interval_end_per_model(
+        self, environment: str, models: set[str] | None = None, ensure_finalized_snapshots: bool = False
+    ) -> dict[str, int]:
+        return t.cast(
+            dict[str, int],
+            self._call(
+                "max_interval_end_per_model",
+                environment=environment,
+                models=None if models is None else sorted(models),
+                ensure_finalized_snapshots=ensure_finalized_snapshots,
+            ),
+        )
+
+    def get_environment_statements(self, environment: str) -> list[EnvironmentStatements]:
+        return [
+            EnvironmentStatements.model_validate(s)
+            for s in self._call("get_environment_statements", environment=environment)
+        ]
+
+    def get_expired_snapshots(
+        self, *, batch_range: ExpiredBatchRange, current_ts: int | None = None, ignore_ttl: bool = False
+    ) -> ExpiredSnapshotBatch | None:
+        result = self._call(
+            "get_expired_snapshots",
+            batch_range=_json(batch_range),
+            current_ts=current_ts,
+            ignore_ttl=ignore_ttl,
+        )
+        return ExpiredSnapshotBatch.model_validate(result) if result else None
+
+    def get_expired_environments(self, current_ts: int, name: str | None = None) -> list[EnvironmentSummary]:
+        result = self._call("get_expired_environments", current_ts=current_ts, name=name)
+        return [EnvironmentSummary.model_validate(e) for e in result]
+
+    def export(self, environment_names: list[str] | None = None) -> StateStream:
+        versions = self.get_versions(validate=True)
+        environments = self.get_environments()
+        if environment_names:
+            by_name = {e.name: e for e in environments}
+            for name in environment_names:
+                if name not in by_name:
+                    raise SQLMeshError(f"No such environment: {name}")
+            environments = [by_name[name] for name in environment_names]
+        snapshot_ids = {s.snapshot_id for e in environments for s in e.snapshots}
+        return StateStream.from_iterators(
+            versions=versions,
+            snapshots=iter(self.get_snapshots(snapshot_ids).values()),
+            environments=(
+                EnvironmentWithStatements(environment=e, statements=self.get_environment_statements(e.name))
+                for e in environments
+            ),
+        )
+
+    def state_type(self) -> str:
+        return "cloud"
+
+    def recycle(self) -> None:
+        """Nothing to release: the transport owns its connections."""
+
+    def close(self) -> None:
+        """Nothing to release: the transport owns its connections."""
+
+    def _get_versions(self) -> Versions:
+        return Versions.model_validate(self._call("get_versions"))
+
+    # Writing
+
+    def push_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
+        self._call("push_snapshots", snapshots=[_json(s) for s in snapshots])
+
+    def delete_snapshots(self, snapshot_ids: Iterable[SnapshotIdLike]) -> None:
+        self._call("delete_snapshots", ids=_ids(snapshot_ids))
+
+    def delete_expired_snapshots(
+        self, batch_range: ExpiredBatchRange, ignore_ttl: bool = False, current_ts: int | None = None
+    ) -> None:
+        self._call(
+            "delete_expired_snapshots",
+            batch_range=_json(batch_range),
+            ignore_ttl=ignore_ttl,
+            current_ts=current_ts,
+        )
+
+    def invalidate_environment(self, name: str, protect_prod: bool = True) -> None:
+        self._call("invalidate_environment", name=name, protect_prod=protect_prod)
+
+    def remove_intervals(
+        self,
+        snapshot_intervals: Sequence[tuple[SnapshotIdAndVersionLike, Interval]],
+        remove_shared_versions: bool = False,
+    ) -> None:
+        self._call(
+            "remove_intervals",
+            intervals=[[_json(s.id_and_version), list(interval)] for s, interval in snapshot_intervals],
+            remove_shared_versions=remove_shared_versions,
+        )
+
+    def promote(
+        self,
+        environment: Environment,
+        no_gaps_snapshot_names: set[str] | None = None,
+        environment_statements: list[EnvironmentStatements] | None = None,
+    ) -> PromotionResult:
+        result = self._call(
+            "promote",
+            environment=_json(environment),
+            no_gaps_snapshot_names=None if no_gaps_snapshot_names is None else sorted(no_gaps_snapshot_names),
+            environment_statements=(
+                None if environment_statements is None else [_json(s) for s in environment_statements]
+            ),
+        )
+        return PromotionResult.model_validate(result)
+
+    def finalize(self, environment: Environment) -> None:
+        self._call("finalize", environment=_json(environment))
+
+    def delete_expired_environments(
+        self, current_ts: int | None = None, name: str | None = None
+    ) -> list[EnvironmentSummary]:
+        result = self._call("delete_expired_environments", current_ts=current_ts, name=name)
+        return [EnvironmentSummary.model_validate(e) for e in result]
+
+    def unpause_snapshots(self, snapshots: Collection[SnapshotInfoLike], unpaused_dt: TimeLike) -> None:
+        self._call(
+            "unpause_snapshots",
+            snapshots=[_json(s.table_info) for s in snapshots],
+            unpaused_ts=to_timestamp(unpaused_dt),
+        )
+
+    def compact_intervals(self) -> None:
+        self._call("compact_intervals")
+
+    def add_snapshots_intervals(self, snapshots_intervals: Sequence[SnapshotIntervals]) -> None:
+        self._call("add_snapshots_intervals", intervals=[_json(i) for i in snapshots_intervals])
+
+    def update_auto_restatements(self, next_auto_restatement_ts: dict[SnapshotNameVersion, int | None]) -> None:
+        self._call(
+            "update_auto_restatements",
+            timestamps=[[v.name, v.version, ts] for v, ts in next_auto_restatement_ts.items()],
+        )
+
+    # What only the server does
+
+    def remove_state(self, including_backup: bool = False) -> None:
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="creates and removes it"))
+
+    def migrate(self, skip_backup: bool = False, promoted_snapshots_only: bool = True) -> None:
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it when it starts"))
+
+    def rollback(self) -> None:
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it when it starts"))
+
+    def import_(self, stream: StateStream, clear: bool = True) -> None:
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="imports it"))
+
+    def _call(self, method: str, **arguments: t.Any) -> t.Any:
+        return json.loads(self._transport(method, json.dumps(arguments).encode()))
+
+
+def answer(state_sync: StateSync, method: str, body: bytes) -> bytes:
+    """Applies one call of the contract to a real state and returns its JSON result.
+
+    Raises:
+        SQLMeshError: As raised by SQLMesh itself, or if the method is not part of the contract.
+    """
+    return json.dumps(_answer(state_sync, method, json.loads(body or b"{}"))).encode()
+
+
+def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
+    match method:
+        case "get_snapshots":
+            snapshots = state.get_snapshots(_parse_ids(args["ids"])).values()
+            return {"snapshots": [_json(s) for s in snapshots], "intervals": []}
+        case "get_snapshots_by_names":
+            found = state.get_snapshots_by_names(args["names"], args["current_ts"], args["exclude_expired"])
+            return [_json(s) for s in found]
+        case "snapshots_exist":
+            return _ids(state.snapshots_exist(_parse_ids(args["ids"])))
+        case "get_intervals":
+            versions = [SnapshotNameVersion(name=name, version=version) for name, version in args["versions"]]
+            # Only the database-backed state has this method; every server's state is one.
+            intervals = state.interval_state.get_snapshot_intervals(versions)  # type: ignore[attr-defined]
+            return [_json(i) for i in intervals]
+        case "nodes_exist":
+            return sorted(state.nodes_exist(args["names"], args["exclude_external"]))
+        case "get_environment":
+            environment = state.get_environment(args["name"])
+            return environment and _json(environment)
+        case "get_environments":
+            return [_json(e) for e in state.get_environments()]
+        case "get_environments_summary":
+            return [_json(e) for e in state.get_environments_summary()]
+        case "max_interval_end_per_model":
+            models = args["models"]
+            return state.max_interval_end_per_model(
+                args["environment"], None if models is None else set(models), args["ensure_finalized_snapshots"]
+            )
+        case "get_environment_statements":
+            return [_json(s) for s in state.get_environment_statements(args["environment"])]
+        case "get_versions":
+            return _json(state.get_versions(validate=False))
+        case "get_expired_snapshots":
+            batch = state.get_expired_snapshots(
+                batch_range=ExpiredBatchRange.model_validate(args["batch_range"]),
+                current_ts=args["current_ts"],
+                ignore_ttl=args["ignore_ttl"],
+            )
+            return batch and _json(batch)
+        case "get_expired_environments":
+            return [_json(e) for e in state.get_expired_environments(args["current_ts"], args["name"])]
+        case "push_snapshots":
+            return state.push_snapshots([Snapshot.model_validate(s) for s in args["snapshots"]])
+        case "delete_snapshots":
+            return state.delete_snapshots(_parse_ids(args["ids"]))
+        case "delete_expired_snapshots":
+            return state.delete_expired_snapshots(
+                ExpiredBatchRange.model_validate(args["batch_range"]), args["ignore_ttl"], args["current_ts"]
+            )
+        case "invalidate_environment":
+            return state.invalidate_environment(args["name"], args["protect_prod"])
+        case "remove_intervals":
+            return state.remove_intervals(
+                [(SnapshotIdAndVersion.model_validate(s), (start, end)) for s, (start, end) in args["intervals"]],
+                args["remove_shared_versions"],
+            )
+        case "promote":
+            names, statements = args["no_gaps_snapshot_names"], args["environment_statements"]
+            return _json(
+                state.promote(
+                    Environment.model_validate(args["environment"]),
+                    None if names is None else set(names),
+                    None if statements is None else [EnvironmentStatements.model_validate(s) for s in statements],
+                )
+            )
+        case "finalize":
+            return state.finalize(Environment.model_validate(args["environment"]))
+        case "delete_expired_environments":
+            return [_json(e) for e in state.delete_expired_environments(args["current_ts"], args["name"])]
+        case "unpause_snapshots":
+            return state.unpause_snapshots(
+                [SnapshotTableInfo.model_validate(s) for s in args["snapshots"]], args["unpaused_ts"]
+            )
+        case "compact_intervals":
+            return state.compact_intervals()
+        case "add_snapshots_intervals":
+            return state.add_snapshots_intervals([SnapshotIntervals.model_validate(i) for i in args["intervals"]])
+        case "update_auto_restatements":
+            return state.update_auto_restatements(
+                {SnapshotNameVersion(name=name, version=version): ts for name, version, ts in args["timestamps"]}
+            )
+        case _:
+            raise SQLMeshError(f"'{method}' is not a call of the state contract.")
+
+
+class _HasJson(t.Protocol):
+    def json(self) -> str: ...
+
+
+def _json(model: t.Any) -> t.Any:
+    # SQLMesh's own `.json()`: it drops nulls and serializes expressions, a generic dump does neither.
+    return json.loads(t.cast(_HasJson, model).json())
+
+
+def _ids(snapshot_ids: Iterable[SnapshotIdLike]) -> list[list[str]]:
+    return sorted([s.snapshot_id.name, s.snapshot_id.identifier] for s in snapshot_ids)
+
+
+def _parse_ids(ids: Iterable[Sequence[str]]) -> set[SnapshotId]:
+    return {SnapshotId(name=name, identifier=identifier) for name, identifier in ids}

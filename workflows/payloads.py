@@ -1,0 +1,191 @@
+"""What workflows, their activities and their callers say to each other: one model in, one model out.
+
+Nothing here is big: plans, unit DAGs and logs are kept by the server, payloads carry ids, numbers and statuses.
+"""
+
+from pydantic import BaseModel
+
+__all__ = [
+    "BackfillOutcome",
+    "EnvironmentRef",
+    "EnvironmentState",
+    "ExecutionRef",
+    "PlanOutcome",
+    "PlanRef",
+    "PlanStages",
+    "RunInput",
+    "RunOutcome",
+    "StageKind",
+    "StageRef",
+    "StageResult",
+    "StageSummary",
+    "StatementsRef",
+    "UnitGraph",
+    "UnitRef",
+    "UnitResult",
+    "WalkOutcome",
+]
+
+from enum import StrEnum
+
+
+class EnvironmentRef(BaseModel):
+    """Names an environment of the project whose namespace the workflow runs in."""
+
+    environment: str
+
+
+class PlanRef(BaseModel):
+    """Names a plan that the server has stored."""
+
+    environment: str
+    plan_id: str
+
+
+class EnvironmentState(BaseModel):
+    """Input of the environment workflow (what it carries over when it continues as new) and answer of its query."""
+
+    environment: str
+    queue: list[str] = []
+    """Plan ids in the order of their arrival; the first is being applied."""
+    applied: int = 0
+    """Plans applied since the workflow last continued as new."""
+
+
+class StageKind(StrEnum):
+    """How a stage of a plan is applied."""
+
+    SINGLE = "single"
+    """One activity."""
+    BACKFILL = "backfill"
+    """A unit DAG, fanned out over the apply executors."""
+
+
+class StageSummary(BaseModel):
+    """A stage of `build_plan_stages`, without its content."""
+
+    index: int
+    name: str
+    kind: StageKind
+
+
+class PlanStages(BaseModel):
+    """The stages of a plan, in order. `error` is set, and `stages` empty, if SQLMesh refuses the plan."""
+
+    stages: list[StageSummary] = []
+    error: str | None = None
+
+
+class StageRef(BaseModel):
+    """Names one stage of a stored plan."""
+
+    environment: str
+    plan_id: str
+    index: int
+
+
+class StageResult(BaseModel):
+    """How a stage ended; `error` is SQLMesh's message, None if it succeeded."""
+
+    error: str | None = None
+
+
+class UnitGraph(BaseModel):
+    """The shape of an execution's unit DAG.
+
+    `kinds` has one letter a unit (`e` evaluate, `a` audit, `c` create, `d` dummy), `dependencies` the numbers of the
+    units that each one waits for. Numbers are topologically sorted: a dependency is smaller than its dependent.
+    """
+
+    execution_id: str = ""
+    kinds: str = ""
+    dependencies: list[list[int]] = []
+    nothing_to_do: bool = False
+    has_environment_statements: bool = False
+    error: str | None = None
+    """The preparation failed for good (a signal raised, a macro is broken)."""
+
+
+class UnitRef(BaseModel):
+    """Names units of an execution that one activity evaluates, one after another.
+
+    More than one only where each is the single dependency of the next and has no other dependent.
+    """
+
+    execution_id: str
+    environment: str
+    units: list[int]
+
+
+class UnitResult(BaseModel):
+    """How the units of one activity ended.
+
+    `finished` counts the units, from the first, that succeeded; `error` says why the next one failed.
+    `claimed_by` says who holds the next one's physical table: to be tried again later.
+    """
+
+    finished: int = 0
+    error: str | None = None
+    claimed_by: str | None = None
+    stopped: bool = False
+    """The server says that the plan or run is over."""
+
+
+class WalkOutcome(BaseModel):
+    """What became of the units of an execution, by number."""
+
+    failed: list[int] = []
+    skipped: list[int] = []
+    stopped: bool = False
+
+
+class ExecutionRef(BaseModel):
+    """An execution and what became of it, to be recorded."""
+
+    execution_id: str
+    environment: str
+    failed: list[int] = []
+    skipped: list[int] = []
+    cause: str | None = None
+
+
+class StatementsRef(BaseModel):
+    """Environment statements (`before_all`, `after_all`) of a run."""
+
+    execution_id: str
+    environment: str
+    runtime_stage: str
+
+
+class RunInput(BaseModel):
+    """Input of a run workflow; the options of a manual run are kept by the server under its run id."""
+
+    environment: str
+    trigger: str = "schedule"
+
+
+class RunOutcome(BaseModel):
+    """How a run ended. `status` is one of the contract's statuses, or `nothing_to_do`."""
+
+    run_id: str
+    environment: str
+    status: str
+    error: str | None = None
+
+
+class PlanOutcome(BaseModel):
+    """How a plan ended."""
+
+    plan_id: str
+    environment: str
+    status: str
+    error: str | None = None
+
+
+class BackfillOutcome(BaseModel):
+    """How a backfill stage ended, for the plan's record."""
+
+    plan_id: str
+    environment: str
+    index: int
+    outcome: WalkOutcome
