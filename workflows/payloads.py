@@ -3,13 +3,15 @@
 Nothing here is big: plans, unit DAGs and logs are kept by the server, payloads carry ids, numbers and statuses.
 """
 
+from enum import StrEnum
+
 from pydantic import BaseModel
 
 __all__ = [
-    "BackfillOutcome",
     "EnvironmentRef",
     "EnvironmentState",
     "ExecutionRef",
+    "PlanInput",
     "PlanOutcome",
     "PlanRef",
     "PlanStages",
@@ -18,15 +20,15 @@ __all__ = [
     "StageKind",
     "StageRef",
     "StageResult",
+    "StageStatus",
     "StageSummary",
     "StatementsRef",
     "UnitGraph",
     "UnitRef",
     "UnitResult",
-    "WalkOutcome",
+    "UnitState",
+    "Walk",
 ]
-
-from enum import StrEnum
 
 
 class EnvironmentRef(BaseModel):
@@ -131,12 +133,34 @@ class UnitResult(BaseModel):
     """The server says that the plan or run is over."""
 
 
-class WalkOutcome(BaseModel):
-    """What became of the units of an execution, by number."""
+class UnitState(StrEnum):
+    """What became of a unit; one letter each, so that thousands fit into a payload."""
 
-    failed: list[int] = []
-    skipped: list[int] = []
+    WAITING = "."
+    DONE = "d"
+    FAILED = "f"
+    SKIPPED = "s"
+
+
+class Walk(BaseModel):
+    """A unit DAG and how far its evaluation has come: what a workflow carries over when it continues as new.
+
+    `states` has one `UnitState` letter a unit, and is empty before the first one is evaluated.
+    """
+
+    graph: UnitGraph
+    states: str = ""
     stopped: bool = False
+    """The server said that the plan or run is over, so nothing more is started."""
+
+    def numbers(self, state: UnitState) -> list[int]:
+        """The units that are in a state."""
+        return [number for number, letter in enumerate(self.states) if letter == state]
+
+    @property
+    def finished(self) -> bool:
+        """Whether no unit is left to evaluate."""
+        return self.stopped or (len(self.states) == len(self.graph.kinds) and UnitState.WAITING not in self.states)
 
 
 class ExecutionRef(BaseModel):
@@ -158,10 +182,14 @@ class StatementsRef(BaseModel):
 
 
 class RunInput(BaseModel):
-    """Input of a run workflow; the options of a manual run are kept by the server under its run id."""
+    """Input of a run workflow; the options of a manual run are kept by the server under its run id.
+
+    `walk` is set when the run continues as new in the middle of its units.
+    """
 
     environment: str
     trigger: str = "schedule"
+    walk: Walk | None = None
 
 
 class RunOutcome(BaseModel):
@@ -173,8 +201,18 @@ class RunOutcome(BaseModel):
     error: str | None = None
 
 
+class PlanInput(BaseModel):
+    """Input of a plan workflow; all but the ids is set only when it continues as new in the middle of a backfill."""
+
+    environment: str
+    plan_id: str
+    stages: PlanStages | None = None
+    next_stage: int = 0
+    walk: Walk | None = None
+
+
 class PlanOutcome(BaseModel):
-    """How a plan ended."""
+    """How a plan stands (`in_progress`) or ended."""
 
     plan_id: str
     environment: str
@@ -182,10 +220,10 @@ class PlanOutcome(BaseModel):
     error: str | None = None
 
 
-class BackfillOutcome(BaseModel):
-    """How a backfill stage ended, for the plan's record."""
+class StageStatus(BaseModel):
+    """How a stage of a plan stands or ended."""
 
     plan_id: str
-    environment: str
     index: int
-    outcome: WalkOutcome
+    status: str
+    error: str | None = None

@@ -1,0 +1,101 @@
+"""The activities that workflows call, as interfaces: who implements them is none of a workflow's business.
+
+`activities` implements them; a worker registers the implementations under these very names.
+"""
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+
+from temporalio import activity
+
+from workflows.payloads import (
+    EnvironmentRef,
+    ExecutionRef,
+    PlanOutcome,
+    PlanRef,
+    PlanStages,
+    RunInput,
+    RunOutcome,
+    StageRef,
+    StageResult,
+    StageStatus,
+    StatementsRef,
+    UnitGraph,
+    UnitRef,
+    UnitResult,
+)
+
+__all__ = ["CONTROL_QUEUE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
+
+CONTROL_QUEUE = "control"
+"""Task queue of workflows and of activities that touch only the control plane."""
+
+
+class ExecutorQueue(StrEnum):
+    """Task queues of the executors."""
+
+    RUN = "run"
+    APPLY = "apply"
+
+
+class ExecutorActivities(ABC):
+    """What executors do: everything that needs SQLMesh, a warehouse or the code of its users."""
+
+    @activity.defn
+    @abstractmethod
+    async def build_stages(self, plan: PlanRef) -> PlanStages:
+        """Splits a plan into SQLMesh's stages and stores them; refuses a plan whose environment has moved on."""
+
+    @activity.defn
+    @abstractmethod
+    async def apply_stage(self, stage: StageRef) -> StageResult:
+        """Applies one stage that is not a unit DAG."""
+
+    @activity.defn
+    @abstractmethod
+    async def prepare_backfill(self, stage: StageRef) -> UnitGraph:
+        """Turns a backfill stage into an execution."""
+
+    @activity.defn
+    @abstractmethod
+    async def prepare_run(self, run: RunInput) -> UnitGraph:
+        """Finds what is due in an environment and turns it into an execution; the run id is the workflow's."""
+
+    @activity.defn
+    @abstractmethod
+    async def run_statements(self, statements: StatementsRef) -> StageResult:
+        """Executes an environment's `before_all` or `after_all` statements."""
+
+    @activity.defn
+    @abstractmethod
+    async def evaluate(self, units: UnitRef) -> UnitResult:
+        """Evaluates units, one after another, each once."""
+
+
+class ControlActivities(ABC):
+    """What the control worker does: records and schedules."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_plan_status(self, plan: PlanOutcome) -> None:
+        """Records how a plan stands."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_stage_status(self, stage: StageStatus) -> None:
+        """Records how a stage of a plan stands."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_outcome(self, execution: ExecutionRef) -> None:
+        """Records the units that never started, and tells whoever watches that the evaluation is over."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_run_status(self, run: RunOutcome) -> None:
+        """Records how a run ended."""
+
+    @activity.defn
+    @abstractmethod
+    async def sync_schedules(self, environment: EnvironmentRef) -> None:
+        """Brings the Temporal schedules of an environment in line with the crons of its models."""

@@ -1,0 +1,147 @@
+"""Applies one plan, stage by stage, as SQLMesh's `BuiltInPlanEvaluator` does."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.payloads import (
+        EnvironmentRef,
+        ExecutionRef,
+        PlanInput,
+        PlanOutcome,
+        PlanRef,
+        PlanStages,
+        StageKind,
+        StageRef,
+        StageStatus,
+        StageSummary,
+        UnitState,
+        Walk,
+    )
+    from workflows.policies import PLANNING, RECORD
+    from workflows.walk import walk_units
+
+__all__ = ["PlanWorkflow"]
+
+_APPLICATION_FAILED = "Plan application failed."
+"""What SQLMesh says when models failed; which ones, its console has already shown."""
+
+
+class _StageFailedError(Exception):
+    """A stage ended with an error that is the user's to mend."""
+
+
+@workflow.defn
+class PlanWorkflow:
+    """Applies one plan; a child of its environment's workflow, with the id `plan/<environment>/<plan id>`."""
+
+    @workflow.run
+    async def run(self, plan: PlanInput) -> PlanOutcome:
+        try:
+            await self._apply(plan)
+        except _StageFailedError as error:
+            return await self._record(plan, "failed", str(error))
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                await self._record_cancelled(plan)
+                raise
+            return await self._record(plan, "failed", str(error.cause or error))
+        except asyncio.CancelledError:
+            await self._record_cancelled(plan)
+            raise
+        return await self._record(plan, "success")
+
+    async def _apply(self, plan: PlanInput) -> None:
+        stages = plan.stages
+        if stages is None:
+            await self._record(plan, "in_progress")
+            stages = await workflow.execute_activity_method(
+                ExecutorActivities.build_stages,
+                PlanRef(environment=plan.environment, plan_id=plan.plan_id),
+                task_queue=ExecutorQueue.APPLY,
+                **PLANNING,
+            )
+            if stages.error:
+                raise _StageFailedError(stages.error)
+        for stage in stages.stages[plan.next_stage :]:
+            resumed = plan.walk if stage.index == plan.next_stage else None
+            if resumed is None:
+                await self._record_stage(plan, stage.index, "in_progress")
+            error = await self._apply_stage(plan, stages, stage, resumed)
+            await self._record_stage(plan, stage.index, "failed" if error else "success", error)
+            if error:
+                raise _StageFailedError(error)
+        await workflow.execute_activity_method(
+            ControlActivities.sync_schedules,
+            EnvironmentRef(environment=plan.environment),
+            **RECORD,
+        )
+
+    async def _apply_stage(
+        self, plan: PlanInput, stages: PlanStages, stage: StageSummary, resumed: Walk | None
+    ) -> str | None:
+        ref = StageRef(environment=plan.environment, plan_id=plan.plan_id, index=stage.index)
+        match stage.kind:
+            case StageKind.SINGLE:
+                result = await workflow.execute_activity_method(
+                    ExecutorActivities.apply_stage,
+                    ref,
+                    task_queue=ExecutorQueue.APPLY,
+                    **PLANNING,
+                )
+                return result.error
+            case StageKind.BACKFILL:
+                return await self._backfill(plan, stages, ref, resumed)
+
+    async def _backfill(self, plan: PlanInput, stages: PlanStages, stage: StageRef, resumed: Walk | None) -> str | None:
+        walk = resumed
+        if walk is None:
+            graph = await workflow.execute_activity_method(
+                ExecutorActivities.prepare_backfill,
+                stage,
+                task_queue=ExecutorQueue.APPLY,
+                **PLANNING,
+            )
+            if graph.error:
+                return graph.error
+            walk = Walk(graph=graph)
+        walk = await walk_units(walk, plan.environment, ExecutorQueue.APPLY)
+        if not walk.finished:
+            workflow.continue_as_new(
+                plan.model_copy(update={"stages": stages, "next_stage": stage.index, "walk": walk})
+            )
+        failed = walk.numbers(UnitState.FAILED)
+        await workflow.execute_activity_method(
+            ControlActivities.record_outcome,
+            ExecutionRef(
+                execution_id=walk.graph.execution_id,
+                environment=plan.environment,
+                failed=failed,
+                skipped=walk.numbers(UnitState.SKIPPED),
+            ),
+            **RECORD,
+        )
+        return _APPLICATION_FAILED if failed or walk.stopped else None
+
+    async def _record(self, plan: PlanInput, status: str, error: str | None = None) -> PlanOutcome:
+        outcome = PlanOutcome(plan_id=plan.plan_id, environment=plan.environment, status=status, error=error)
+        await workflow.execute_activity_method(
+            ControlActivities.record_plan_status,
+            outcome,
+            **RECORD,
+        )
+        return outcome
+
+    async def _record_cancelled(self, plan: PlanInput) -> None:
+        # Shielded, or the cancellation that is being recorded would cancel its own record.
+        await asyncio.shield(self._record(plan, "aborted", "The plan was cancelled while it was being applied."))
+
+    async def _record_stage(self, plan: PlanInput, index: int, status: str, error: str | None = None) -> None:
+        await workflow.execute_activity_method(
+            ControlActivities.record_stage_status,
+            StageStatus(plan_id=plan.plan_id, index=index, status=status, error=error),
+            **RECORD,
+        )

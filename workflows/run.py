@@ -1,0 +1,106 @@
+"""Evaluates what is due in an environment, as `sqlmesh run` does."""
+
+import asyncio
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.payloads import ExecutionRef, RunInput, RunOutcome, StatementsRef, UnitState, Walk
+    from workflows.policies import PLANNING, RECORD
+    from workflows.walk import walk_units
+
+__all__ = ["RunWorkflow"]
+
+
+@workflow.defn
+class RunWorkflow:
+    """One run of an environment, with the id `run/<run id>`.
+
+    A schedule starts it with the base id `run/<environment>`, to which Temporal appends the tick: crons that fire
+    at the same minute coalesce into one run, which evaluates whatever is due then.
+    """
+
+    @workflow.run
+    async def run(self, run: RunInput) -> RunOutcome:
+        try:
+            return await self._run(run)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                await self._record_cancelled(run)
+                raise
+            return await self._record(run, "failed", str(error.cause or error))
+        except asyncio.CancelledError:
+            await self._record_cancelled(run)
+            raise
+
+    async def _run(self, run: RunInput) -> RunOutcome:
+        walk = run.walk
+        if walk is None:
+            graph = await workflow.execute_activity_method(
+                ExecutorActivities.prepare_run,
+                run,
+                task_queue=ExecutorQueue.RUN,
+                **PLANNING,
+            )
+            if graph.error:
+                return await self._record(run, "failed", graph.error)
+            if graph.nothing_to_do:
+                return await self._nothing_to_do(run)
+            walk = Walk(graph=graph)
+            if graph.has_environment_statements and (error := await self._statements(run, walk, "before_all")):
+                return await self._record(run, "failed", error)
+        walk = await walk_units(walk, run.environment, ExecutorQueue.RUN)
+        if not walk.finished:
+            workflow.continue_as_new(run.model_copy(update={"walk": walk}))
+        failed = walk.numbers(UnitState.FAILED)
+        await workflow.execute_activity_method(
+            ControlActivities.record_outcome,
+            ExecutionRef(
+                execution_id=walk.graph.execution_id,
+                environment=run.environment,
+                failed=failed,
+                skipped=walk.numbers(UnitState.SKIPPED),
+            ),
+            **RECORD,
+        )
+        if walk.graph.has_environment_statements and (error := await self._statements(run, walk, "after_all")):
+            return await self._record(run, "failed", error)
+        if failed:
+            return await self._record(run, "failed", f"{len(failed)} of {len(walk.states)} units of work failed.")
+        return await self._record(run, "success")
+
+    async def _statements(self, run: RunInput, walk: Walk, runtime_stage: str) -> str | None:
+        result = await workflow.execute_activity_method(
+            ExecutorActivities.run_statements,
+            StatementsRef(
+                execution_id=walk.graph.execution_id, environment=run.environment, runtime_stage=runtime_stage
+            ),
+            task_queue=ExecutorQueue.RUN,
+            **PLANNING,
+        )
+        return result.error
+
+    async def _nothing_to_do(self, run: RunInput) -> RunOutcome:
+        if run.trigger == "schedule":
+            # A tick with nothing due was never recorded, so that it leaves nothing in the listings.
+            return RunOutcome(run_id=_run_id(), environment=run.environment, status="nothing_to_do")
+        return await self._record(run, "nothing_to_do")
+
+    async def _record(self, run: RunInput, status: str, error: str | None = None) -> RunOutcome:
+        outcome = RunOutcome(run_id=_run_id(), environment=run.environment, status=status, error=error)
+        await workflow.execute_activity_method(
+            ControlActivities.record_run_status,
+            outcome,
+            **RECORD,
+        )
+        return outcome
+
+    async def _record_cancelled(self, run: RunInput) -> None:
+        # Shielded, or the cancellation that is being recorded would cancel its own record.
+        await asyncio.shield(self._record(run, "aborted", "The run was cancelled."))
+
+
+def _run_id() -> str:
+    return workflow.info().workflow_id.removeprefix("run/")
