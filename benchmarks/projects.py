@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Shape", "builtin_config", "cloud_config", "postgres_connection", "write_config", "write_models"]
+__all__ = ["Shape", "builtin_config", "cloud_config", "write_config", "write_models"]
 
 GATEWAY = "warehouse"
 LAYER_WIDTH = 20
@@ -64,19 +64,6 @@ def builtin_config(connection: dict[str, Any], state_connection: dict[str, Any])
 def cloud_config() -> dict[str, Any]:
     """A configuration for Tempomesh: no connection, its executors have them."""
     return _config({"scheduler": {"type": "cloud"}})
-
-
-def postgres_connection(host: str, port: int, database: str, *, concurrent_tasks: int = 8) -> dict[str, Any]:
-    """SQLMesh's connection to a database of a local server that asks for no password."""
-    return {
-        "type": "postgres",
-        "host": host,
-        "port": port,
-        "user": "postgres",
-        "password": "",
-        "database": database,
-        "concurrent_tasks": concurrent_tasks,
-    }
 
 
 def _config(scheduling: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 from psycopg2 import extensions, sql
 
 __all__ = ["Outcome", "Relation", "differences", "read_relations", "read_state"]
@@ -70,16 +69,12 @@ def read_state(export: Path) -> dict[str, Any]:
     }
 
 
-def read_relations(**connection: Any) -> dict[str, Relation]:
-    """Reads every table and view of a database; the arguments are those of `psycopg2.connect`."""
-    connected = psycopg2.connect(**connection)
-    try:
-        with connected.cursor() as cursor:
-            cursor.execute(RELATIONS)
-            found = cursor.fetchall()
-        return {f"{schema}.{name}": _relation(connected, schema, name, *rest) for schema, name, *rest in found}
-    finally:
-        connected.close()
+def read_relations(connection: extensions.connection) -> dict[str, Relation]:
+    """Reads every table and view of a database, as the connection's transaction sees it."""
+    with connection.cursor() as cursor:
+        cursor.execute(RELATIONS)
+        found = cursor.fetchall()
+    return {f"{schema}.{name}": _relation(connection, schema, name, *rest) for schema, name, *rest in found}
 
 
 def differences(expected: Outcome, actual: Outcome) -> list[str]:

@@ -1,22 +1,30 @@
 """The two ways a project can go: through SQLMesh's built-in scheduler, and through Tempomesh."""
 
-import os
+import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.postgres import PostgresServer
-from benchmarks.projects import builtin_config, postgres_connection, write_config
+import psycopg2
+
+from benchmarks.databases import recreate
+from benchmarks.projects import builtin_config, cloud_config, write_config
+from benchmarks.running_stack import RunningStack, script
+from stack.children import clean_environment
+from stack.postgres import WAREHOUSE_DATABASE, Postgres
 from tests.equality.outcome import Outcome, read_relations, read_state
 
-__all__ = ["Completed", "Way", "builtin_way"]
+__all__ = ["Completed", "Way", "builtin_way", "tempomesh_way"]
 
-WAREHOUSE = "warehouse"
-"""The same name both ways: it is the default catalog, and so a part of every fingerprint."""
-STATE = "state"
+STATE_DATABASE = "state"
 MODEL_DEFAULTS = {"dialect": "postgres", "start": "2025-01-01"}
+
+BATCH = re.compile(r"^\[\d+/\d+\] .*?\]", re.MULTILINE)
+"""A line of "Executing model batches", up to how long it took."""
+REPORT = re.compile(r"^\*\*(Skipped|Failed) models\*\*.*", re.MULTILINE | re.DOTALL)
+"""What SQLMesh says at the end of work that failed."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,17 @@ class Completed:
     exit_code: int
     output: str
 
+    @property
+    def batches(self) -> list[str]:
+        """The batches that were evaluated, in no particular order."""
+        return sorted(re.sub(" +", " ", batch) for batch in BATCH.findall(self.output))
+
+    @property
+    def report(self) -> list[str]:
+        """The lines about what failed and what was skipped, to the end of the output."""
+        found = REPORT.search(self.output)
+        return [line.strip() for line in found[0].splitlines() if line.strip()] if found else []
+
 
 @dataclass(frozen=True)
 class Way:
@@ -34,47 +53,51 @@ class Way:
     project: Path
     command: list[str]
     """What is typed in place of `sqlmesh`."""
-    warehouse: dict[str, Any]
-    """Where the tables are, as arguments of `psycopg2.connect`."""
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str]
+    warehouse: str
+    """Address of the database that holds the tables."""
 
-    def plan(self, environment: str, *, at: str, options: tuple[str, ...] = ()) -> Completed:
+    def plan(self, environment: str, *, at: str) -> Completed:
         """Plans and applies, as if it were `at`."""
-        clock = ("--execution-time", at)
-        return self._execute([*self.command, "plan", environment, "--auto-apply", "--no-prompts", *clock, *options])
+        return self._execute(*self.command, "plan", environment, "--auto-apply", "--no-prompts", "--execution-time", at)
 
     def run(self, *, at: str) -> Completed:
         """Runs what is due in `prod`, as if it were `at`."""
-        return self._execute([sys.executable, str(Path(__file__).with_name("run_at.py")), str(self.project), at])
+        return self._execute(sys.executable, str(Path(__file__).with_name("run_at.py")), str(self.project), at)
 
     def outcome(self) -> Outcome:
         """State and warehouse as they are now."""
         export = self.project / "state.json"
-        completed = self._execute([*self.command, "state", "export", "-o", str(export), "--no-confirm"])
+        completed = self._execute(*self.command, "state", "export", "-o", str(export), "--no-confirm")
         assert completed.exit_code == 0, completed.output
-        return Outcome(read_state(export), read_relations(**self.warehouse))
+        with closing(psycopg2.connect(self.warehouse)) as connection:
+            return Outcome(read_state(export), read_relations(connection))
 
-    def _execute(self, command: list[str]) -> Completed:
-        environment = {**os.environ, **self.environment, "COLUMNS": "200"}
+    def _execute(self, *command: str) -> Completed:
         result = subprocess.run(
-            command, cwd=self.project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=self.project,
+            env={**self.environment, "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         return Completed(result.returncode, result.stdout)
 
 
-def builtin_way(project: Path, postgres: PostgresServer) -> Way:
-    """A project with SQLMesh's built-in scheduler; warehouse and state are databases of one server.
+def builtin_way(project: Path, server: Postgres) -> Way:
+    """A project with SQLMesh's built-in scheduler; warehouse and state are databases of one server, made anew.
 
-    Args:
-        project: The project's folder, whose configuration is written here.
-        postgres: A server on which the databases are made anew.
+    The warehouse has the same name as the one of Tempomesh: it is the default catalog, and so a part of fingerprints.
     """
-    postgres.recreate(WAREHOUSE)
-    postgres.recreate(STATE)
-    connections = [postgres_connection(postgres.host, postgres.port, name) for name in (WAREHOUSE, STATE)]
-    write_config(project, {**builtin_config(*connections), "model_defaults": MODEL_DEFAULTS})
-    return Way(
-        project=project,
-        command=[str(Path(sys.executable).with_name("sqlmesh"))],
-        warehouse={"host": postgres.host, "port": postgres.port, "user": "postgres", "dbname": WAREHOUSE},
-    )
+    for database in (WAREHOUSE_DATABASE, STATE_DATABASE):
+        recreate(server, database)
+    config = builtin_config(server.connection(WAREHOUSE_DATABASE), server.connection(STATE_DATABASE))
+    write_config(project, {**config, "model_defaults": MODEL_DEFAULTS})
+    return Way(project, [script("sqlmesh")], clean_environment(), server.dsn(WAREHOUSE_DATABASE))
+
+
+def tempomesh_way(project: Path, stack: RunningStack) -> Way:
+    """A project with Tempomesh's scheduler, on a stack of its own."""
+    write_config(project, {**cloud_config(), "model_defaults": MODEL_DEFAULTS})
+    return Way(project, [script("tcloud"), "sqlmesh"], stack.environment, stack.warehouse)
