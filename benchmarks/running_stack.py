@@ -25,8 +25,15 @@ class RunningStack:
 
     process: subprocess.Popen[str]
     data_dir: Path
+    temporal_address: str
     environment: dict[str, str]
     """The environment of a client: this process's, with the `TCLOUD_*` variables of an administrator."""
+
+    @property
+    def namespace(self) -> str:
+        """Temporal's namespace of the project."""
+        organization, project = self.environment["TCLOUD_URL"].rstrip("/").split("/")[-2:]
+        return f"{organization}.{project}"
 
     @property
     def postgres(self) -> Postgres:
@@ -67,7 +74,7 @@ def running_stack(data_dir: Path, *, options: tuple[str, ...] = ()) -> Iterator[
     try:
         _wait_until_ready(process, log)
         variables = {name: value or "" for name, value in dotenv_values(data_dir / "client.env").items()}
-        yield RunningStack(process, data_dir, {**clean_environment(), **variables})
+        yield RunningStack(process, data_dir, f"127.0.0.1:{temporal_port}", {**clean_environment(), **variables})
     finally:
         process.send_signal(signal.SIGINT)
         try:
