@@ -81,7 +81,7 @@ def _round(
     result: Result,
     number: int,
     sides: tuple[Side, Side],
-    work: Callable[[Side], Measurement],
+    task: Task,
     say: Callable[[str], None],
 ) -> None:
     builtin, tempomesh = sides
