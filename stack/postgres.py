@@ -24,6 +24,7 @@ from sqlalchemy import URL
 
 from stack.children import ChildSpec, clean_environment
 from stack.errors import StackError
+from stack.guard import MARK
 
 __all__ = ["SERVER_DATABASE", "WAREHOUSE_DATABASE", "Postgres"]
 
@@ -66,8 +67,8 @@ class Postgres:
             self._socket_folder = self._data if fits else self._make_socket_folder()
         return self._socket_folder
 
-    def initialize(self) -> None:
-        """Makes the cluster if there is none yet; takes a second or two.
+    def initialize(self, mark: str = "") -> None:
+        """Makes the cluster if there is none yet; takes a second or two. `mark` is the guard's.
 
         Raises:
             StackError: if the folder was made by another version of PostgreSQL, or `initdb` fails.
@@ -80,25 +81,30 @@ class Postgres:
                     "choose another data directory, or move the data with pg_dump."
                 )
             return
-        self._prepare_folder()
+        # A folder of its own until it is complete: an interrupted `initdb` leaves what looks like a cluster.
+        unfinished = self._folder / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self._prepare_folder(unfinished)
         result = subprocess.run(
             [
-                *(self._program("initdb"), "--pgdata", str(self._data), "--username", USER),
+                *(self._program("initdb"), "--pgdata", str(unfinished), "--username", USER),
                 *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
             ],
             capture_output=True,
             text=True,
             check=False,
-            env=clean_environment(),
-            cwd=self._data,
+            env={**clean_environment(), MARK: mark},
+            cwd=unfinished,
+            start_new_session=True,
             user=self._user,
             group=self._user,
             extra_groups=None if self._user is None else [],
         )
         if result.returncode:
-            shutil.rmtree(self._data, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise StackError(f"PostgreSQL cannot make its files in {self._data}: {reason}")
+        unfinished.replace(self._data)
 
     def spec(self) -> ChildSpec:
         """The process that serves the cluster."""
@@ -167,16 +173,16 @@ class Postgres:
     def _program(self, name: str) -> str:
         return str(self._programs / name)
 
-    def _prepare_folder(self) -> None:
-        self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def _prepare_folder(self, folder: Path) -> None:
+        folder.mkdir(parents=True, mode=0o700)
         if self._user is None:
             return
         # PostgreSQL refuses to run as root: its own user has to reach its data and its programs, and nothing else.
-        os.chown(self._data, self._user, self._user)
-        for folder in (*self._data.parents, *self._programs.parents):
-            mode = folder.stat().st_mode
+        os.chown(folder, self._user, self._user)
+        for parent in (*folder.parents, *self._programs.parents):
+            mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
-                folder.chmod(mode | stat.S_IXOTH)
+                parent.chmod(mode | stat.S_IXOTH)
         if not Path(self._program("postgres")).stat().st_mode & stat.S_IXOTH:
             for path in (self._programs.parent, *self._programs.parent.rglob("*")):
                 path.chmod(path.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
