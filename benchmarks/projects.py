@@ -55,15 +55,14 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def builtin_config(connection: dict[str, Any], state_connection: dict[str, Any]) -> dict[str, Any]:
-    """A configuration for SQLMesh's built-in scheduler."""
-    gateway = {"connection": connection, "state_connection": state_connection}
+def builtin_config(gateway: dict[str, Any]) -> dict[str, Any]:
+    """A configuration for SQLMesh's built-in scheduler, with the connections of its only gateway."""
     return _config({"gateways": {GATEWAY: gateway}})
 
 
 def cloud_config() -> dict[str, Any]:
     """A configuration for Tempomesh: no connection, its executors have them."""
-    return _config({"scheduler": {"type": "cloud"}})
+    return _config({"gateways": {GATEWAY: {"scheduler": {"type": "cloud"}}}})
 
 
 def _config(scheduling: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,10 @@ class RunClient:
         before = (await schedule.describe()).info.num_actions
         asked_at = time.time()
         await schedule.trigger()
-        while (info := (await schedule.describe()).info).num_actions == before:
+        while True:
+            info = (await schedule.describe()).info
+            if info.num_actions > before:
+                break
             await asyncio.sleep(POLL_SECONDS)
         started = info.recent_actions[-1].action
         assert isinstance(started, ScheduleActionExecutionStartWorkflow)

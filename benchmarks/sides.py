@@ -62,7 +62,7 @@ class Builtin:
             recreate(stack.postgres, database)
             connections.append({**stack.postgres.connection(database), "concurrent_tasks": CONCURRENT_TASKS})
         write_models(directory, case.shape, case.models)
-        write_config(directory, builtin_config(*connections))
+        write_config(directory, builtin_config({"connection": connections[0], "state_connection": connections[1]}))
 
     def plan(self, *options: str) -> Measurement:
         return self._timed(*PLAN, *options)[0]

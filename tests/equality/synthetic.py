@@ -1,8 +1,9 @@
 """Synthetic projects for the comparison, and the changes that are made to them."""
 
 from pathlib import Path
+from typing import Any
 
-from benchmarks.projects import Shape, write_models
+from benchmarks.projects import Shape, builtin_config, cloud_config, write_config, write_models
 
 __all__ = ["SIZES", "break_for_good", "change", "write_project"]
 
@@ -45,8 +46,13 @@ SELECT quotient FROM extra.fragile
 """
 
 
-def write_project(directory: Path, shape: Shape) -> None:
-    """Writes the models of a project: the shape, a few models of other kinds, and one that fails on 9 January 2025."""
+def write_project(directory: Path, shape: Shape, scheduling: dict[str, Any] | None = None) -> None:
+    """Writes a project: the shape, a few models of other kinds, and one that fails on 9 January 2025.
+
+    `scheduling` is its gateway; without one it goes through Tempomesh.
+    """
+    config = builtin_config(scheduling) if scheduling else cloud_config()
+    write_config(directory, {**config, "model_defaults": {"dialect": "postgres", "start": "2025-01-01"}})
     write_models(directory, shape, SIZES[shape])
     extra = directory / "models" / "extra"
     extra.mkdir()

@@ -6,6 +6,7 @@ After every step the two commands have said the same, and after every phase the 
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import pytest
 from benchmarks.projects import Shape
 from benchmarks.running_stack import running_stack
 from stack.postgres import Postgres
+from tests.equality import example, synthetic
 from tests.equality.outcome import differences
-from tests.equality.synthetic import break_for_good, change, write_project
-from tests.equality.ways import Completed, Way, builtin_way, tempomesh_way
+from tests.equality.ways import Completed, Way, builtin_gateway, builtin_way, tempomesh_way
 
 
 @dataclass(frozen=True)
@@ -50,35 +51,65 @@ class BothWays:
 
 
 @pytest.fixture(params=list(Shape))
-def synthetic(request: pytest.FixtureRequest, tmp_path: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
-    projects = (tmp_path / "builtin", tmp_path / "tempomesh")
-    for project in projects:
-        write_project(project, request.param)
-    with running_stack(tmp_path / "stack") as stack:
-        yield BothWays(builtin_way(projects[0], builtin_postgres), tempomesh_way(projects[1], stack))
+def synthetic_project(request: pytest.FixtureRequest, tmp_path: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
+    synthetic.write_project(tmp_path / "builtin", request.param, builtin_gateway(builtin_postgres))
+    synthetic.write_project(tmp_path / "tempomesh", request.param)
+    with _both_ways(tmp_path, builtin_postgres) as both:
+        yield both
 
 
-def test_synthetic_projects_are_left_the_same(synthetic: BothWays) -> None:
-    planned = synthetic.do(lambda way: way.plan("prod", at="2025-01-06 12:00:00"))
+@pytest.fixture
+def example_project(tmp_path: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
+    example.write_project(tmp_path / "builtin", builtin_gateway(builtin_postgres))
+    example.write_project(tmp_path / "tempomesh")
+    with _both_ways(tmp_path, builtin_postgres) as both:
+        yield both
+
+
+@contextmanager
+def _both_ways(folder: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
+    with running_stack(folder / "stack") as stack:
+        yield BothWays(builtin_way(folder / "builtin", builtin_postgres), tempomesh_way(folder / "tempomesh", stack))
+
+
+def test_the_example_is_left_the_same(example_project: BothWays) -> None:
+    both = example_project
+    assert both.do(lambda way: way.plan("prod", at="2025-01-06 12:00:30")).exit_code == 0
+    both.assert_equal()
+
+    assert both.do(lambda way: way.run(at="2025-01-06 13:07:00")).batches
+    both.assert_equal()
+
+    both.edit(example.change)
+    assert both.do(lambda way: way.plan("prod", at="2025-01-06 13:07:00")).exit_code == 0
+    both.assert_equal()
+
+    assert both.do(lambda way: way.run(at="2025-01-08 12:00:00")).batches
+    both.assert_equal()
+
+
+def test_synthetic_projects_are_left_the_same(synthetic_project: BothWays) -> None:
+    both = synthetic_project
+    planned = both.do(lambda way: way.plan("prod", at="2025-01-06 12:00:00"))
     assert planned.exit_code == 0
     assert planned.batches
-    synthetic.assert_equal()
+    both.assert_equal()
 
-    assert synthetic.do(lambda way: way.run(at="2025-01-08 12:00:00")).batches
-    synthetic.assert_equal()
+    assert both.do(lambda way: way.run(at="2025-01-08 12:00:00")).batches
+    both.assert_equal()
 
-    failed = synthetic.do(lambda way: way.run(at="2025-01-09 12:00:00"))
+    failed = both.do(lambda way: way.run(at="2025-01-09 12:00:00"))
     assert failed.exit_code == 1
     assert "extra.events" in " ".join(failed.batches), "independent models still run"
     assert "division by zero" in failed.report
-    synthetic.assert_equal()
+    both.assert_equal()
 
-    synthetic.edit(change)
-    assert synthetic.do(lambda way: way.plan("dev", at="2025-01-10 12:00:00")).exit_code == 0
-    assert synthetic.do(lambda way: way.plan("prod", at="2025-01-10 12:00:00")).exit_code == 0
-    assert synthetic.do(lambda way: way.run(at="2025-01-12 12:00:00")).exit_code == 0
-    synthetic.assert_equal()
+    both.edit(synthetic.change)
+    assert both.do(lambda way: way.plan("dev", at="2025-01-10 12:00:00")).exit_code == 0
+    assert both.do(lambda way: way.plan("prod", at="2025-01-10 12:00:00")).exit_code == 0
+    assert both.do(lambda way: way.run(at="2025-01-12 12:00:00")).exit_code == 0
+    both.assert_equal()
 
-    synthetic.edit(break_for_good)
-    assert synthetic.do(lambda way: way.plan("prod", at="2025-01-12 12:00:00")).exit_code == 1
-    synthetic.assert_equal()
+    both.edit(synthetic.break_for_good)
+    assert both.do(lambda way: way.plan("prod", at="2025-01-12 12:00:00")).exit_code == 1
+    both.assert_equal()

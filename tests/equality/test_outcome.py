@@ -10,13 +10,13 @@ from benchmarks.projects import Shape
 from stack.postgres import Postgres
 from tests.equality.outcome import Outcome, differences, read_relations
 from tests.equality.synthetic import write_project
-from tests.equality.ways import Way, builtin_way
+from tests.equality.ways import Way, builtin_gateway, builtin_way
 
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory, builtin_postgres: Postgres) -> Way:
     project = tmp_path_factory.mktemp("compared")
-    write_project(project, Shape.CHAIN)
+    write_project(project, Shape.CHAIN, builtin_gateway(builtin_postgres))
     way = builtin_way(project, builtin_postgres)
     planned = way.plan("prod", at="2025-01-06 12:00:00")
     assert planned.exit_code == 0, planned.output

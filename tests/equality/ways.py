@@ -6,20 +6,19 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
 from benchmarks.databases import recreate
-from benchmarks.projects import builtin_config, cloud_config, write_config
 from benchmarks.running_stack import RunningStack, script
 from stack.children import clean_environment
 from stack.postgres import WAREHOUSE_DATABASE, Postgres
 from tests.equality.outcome import Outcome, read_relations, read_state
 
-__all__ = ["Completed", "Way", "builtin_way", "tempomesh_way"]
+__all__ = ["Completed", "Way", "builtin_gateway", "builtin_way", "tempomesh_way"]
 
 STATE_DATABASE = "state"
-MODEL_DEFAULTS = {"dialect": "postgres", "start": "2025-01-01"}
 
 BATCH = re.compile(r"^\[\d+/\d+\] .*?\]", re.MULTILINE)
 """A line of "Executing model batches", up to how long it took."""
@@ -86,18 +85,21 @@ class Way:
 
 
 def builtin_way(project: Path, server: Postgres) -> Way:
-    """A project with SQLMesh's built-in scheduler; warehouse and state are databases of one server, made anew.
-
-    The warehouse has the same name as the one of Tempomesh: it is the default catalog, and so a part of fingerprints.
-    """
+    """A project for SQLMesh's built-in scheduler, with empty databases (see `builtin_gateway`)."""
     for database in (WAREHOUSE_DATABASE, STATE_DATABASE):
         recreate(server, database)
-    config = builtin_config(server.connection(WAREHOUSE_DATABASE), server.connection(STATE_DATABASE))
-    write_config(project, {**config, "model_defaults": MODEL_DEFAULTS})
     return Way(project, [script("sqlmesh")], clean_environment(), server.dsn(WAREHOUSE_DATABASE))
 
 
+def builtin_gateway(server: Postgres) -> dict[str, Any]:
+    """The gateway of a built-in project; warehouse and state are databases of one server.
+
+    The warehouse has the same name as the one of Tempomesh: it is the default catalog, and so a part of fingerprints.
+    """
+    warehouse, state = (server.connection(name) for name in (WAREHOUSE_DATABASE, STATE_DATABASE))
+    return {"connection": warehouse, "state_connection": state}
+
+
 def tempomesh_way(project: Path, stack: RunningStack) -> Way:
-    """A project with Tempomesh's scheduler, on a stack of its own."""
-    write_config(project, {**cloud_config(), "model_defaults": MODEL_DEFAULTS})
+    """A project for Tempomesh, on a stack of its own."""
     return Way(project, [script("tcloud"), "sqlmesh"], stack.environment, stack.warehouse)
