@@ -5,12 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import methodcaller
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 from benchmarks.cases import Case, Work
-from benchmarks.running_stack import running_stack
+from benchmarks.servers import servers
 from benchmarks.sides import Builtin, Measurement, Side, Tempomesh
 
 __all__ = ["Result", "measure"]
@@ -72,9 +70,8 @@ def measure(case: Case, rounds: int, say: Callable[[str], None]) -> Result:
 
 @contextmanager
 def _sides(case: Case) -> Iterator[tuple[Side, Side]]:
-    # A short path: the address of PostgreSQL's socket has to fit.
-    with TemporaryDirectory(prefix="tm") as folder, running_stack(Path(folder) / "stack") as stack:
-        yield Builtin(case, Path(folder) / "builtin", stack), Tempomesh(case, Path(folder) / "tempomesh", stack)
+    with servers() as up:
+        yield Builtin(case, up.folder / "with-builtin", up), Tempomesh(case, up.folder / "with-tempomesh", up)
 
 
 def _round(

@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, ScheduleActionExecutionStartWorkflow
 
-from benchmarks.running_stack import RunningStack
+from tests.fixtures.stack import RunningStack
 
 __all__ = ["EndedRun", "RunClient"]
 
@@ -66,10 +66,10 @@ class RunClient:
 
     async def _start(self, environment: str, end: str) -> EndedRun:
         client = await self._connect()
-        token = self._stack.environment.get("TCLOUD_TOKEN") or self._stack.environment["TCLOUD_CLIENT_SECRET"]
+        variables = self._stack.client_environment
         async with httpx.AsyncClient(
-            base_url=self._stack.environment["TCLOUD_URL"].rstrip("/") + "/api/",
-            headers={"Authorization": f"Bearer {token}"},
+            base_url=f"{self._stack.url}/api/",
+            headers={"Authorization": f"Bearer {variables['TCLOUD_CLIENT_SECRET']}"},
             timeout=30,
         ) as http:
             asked_at = time.time()
@@ -81,7 +81,8 @@ class RunClient:
         return replace(ended, evaluations=len(succeeded))
 
     async def _connect(self) -> Client:
-        return await Client.connect(self._stack.temporal_address, namespace=self._stack.namespace)
+        organization, project = self._stack.url.split("/")[-2:]
+        return await Client.connect(f"127.0.0.1:{self._stack.ports[1]}", namespace=f"{organization}.{project}")
 
     async def _ended(self, client: Client, workflow_id: str, asked_at: float) -> EndedRun:
         handle = client.get_workflow_handle(workflow_id)

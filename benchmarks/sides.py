@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.cases import Case
-from benchmarks.databases import recreate
-from benchmarks.processes import PeakMemory, timed
+from benchmarks.commands import PeakMemory, sqlmesh_command, timed
 from benchmarks.projects import builtin_config, cloud_config, write_config, write_models
-from benchmarks.running_stack import RunningStack, script
 from benchmarks.runs import RunClient
+from benchmarks.servers import Servers
 from stack.children import clean_environment
+from stack.processes import tcloud_command
 
 __all__ = ["Builtin", "Measurement", "Side", "Tempomesh"]
 
-CONCURRENT_TASKS = 8
 PLAN = ("plan", "prod", "--auto-apply", "--no-prompts")
 
 
@@ -40,29 +39,26 @@ class Side(Protocol):
         """Runs with nothing due."""
 
     def run(self, end: str) -> Measurement:
-        """Runs what is due before `end`, a date, which is every model."""
+        """Runs what is due up to the end of a day, which is every model."""
 
 
 class Builtin:
-    """SQLMesh alone; its databases are on the stack's PostgreSQL server, beside Tempomesh's.
+    """SQLMesh alone.
 
     Args:
         case: What is measured.
         directory: An empty folder for the project.
-        stack: Whose PostgreSQL server to use.
+        servers: Where its warehouse and its state are.
     """
 
     name = "built-in"
 
-    def __init__(self, case: Case, directory: Path, stack: RunningStack):
+    def __init__(self, case: Case, directory: Path, servers: Servers):
         self._case = case
         self._directory = directory
-        connections = []
-        for database in ("benchmark_warehouse", "benchmark_state"):
-            recreate(stack.postgres, database)
-            connections.append({**stack.postgres.connection(database), "concurrent_tasks": CONCURRENT_TASKS})
         write_models(directory, case.shape, case.models)
-        write_config(directory, builtin_config({"connection": connections[0], "state_connection": connections[1]}))
+        gateway = {"connection": servers.builtin_warehouse, "state_connection": servers.builtin_state}
+        write_config(directory, builtin_config(gateway))
 
     def plan(self, *options: str) -> Measurement:
         return self._timed(*PLAN, *options)[0]
@@ -79,7 +75,7 @@ class Builtin:
 
     def _timed(self, *arguments: str) -> tuple[Measurement, str]:
         seconds, memory, output = timed(
-            [script("sqlmesh"), *arguments], cwd=self._directory, environment=clean_environment()
+            [sqlmesh_command(), *arguments], cwd=self._directory, environment=clean_environment()
         )
         return Measurement(seconds, memory), output
 
@@ -90,25 +86,25 @@ class Tempomesh:
     Args:
         case: What is measured.
         directory: An empty folder for the project.
-        stack: The stack, without any environment yet.
+        servers: The stack, without any environment yet.
     """
 
     name = "Tempomesh"
 
-    def __init__(self, case: Case, directory: Path, stack: RunningStack):
+    def __init__(self, case: Case, directory: Path, servers: Servers):
         self._case = case
         self._directory = directory
-        self._stack = stack
-        self._runs = RunClient(stack)
+        self._stack = servers.stack
+        self._runs = RunClient(servers.stack)
         write_models(directory, case.shape, case.models)
         write_config(directory, cloud_config())
 
     def plan(self, *options: str) -> Measurement:
-        home = self._directory.with_name(f"{self._directory.name}-home")
+        home = str(self._directory.with_suffix(".home"))
         seconds, memory, _ = timed(
-            [script("tcloud"), "sqlmesh", *PLAN, *options],
+            [*tcloud_command(), "sqlmesh", *PLAN, *options],
             cwd=self._directory,
-            environment={**self._stack.environment, "TCLOUD_HOME": str(home)},
+            environment={**clean_environment(), **self._stack.client_environment, "TCLOUD_HOME": home},
             watched=[self._stack.process.pid],
         )
         return Measurement(seconds, memory)

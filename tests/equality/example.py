@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["change", "write_project"]
+__all__ = ["CRONS", "change", "write_project"]
+
+CRONS = ("* * * * *", "*/5 * * * *", "@hourly", "@daily")
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "bikes"
 

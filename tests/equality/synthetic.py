@@ -5,8 +5,9 @@ from typing import Any
 
 from benchmarks.projects import Shape, builtin_config, cloud_config, write_config, write_models
 
-__all__ = ["SIZES", "break_for_good", "change", "write_project"]
+__all__ = ["CRONS", "SIZES", "break_for_good", "change", "write_project"]
 
+CRONS = ("@daily",)
 SIZES = {Shape.WIDE: 12, Shape.CHAIN: 8, Shape.LAYERS: 40}
 
 EVENTS = """\

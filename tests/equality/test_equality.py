@@ -4,7 +4,7 @@ Each project goes both ways at once: the same commands, the same changes of its 
 After every step the two commands have said the same, and after every phase the two outcomes are equal.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.projects import Shape
-from benchmarks.running_stack import running_stack
 from stack.postgres import Postgres
 from tests.equality import example, synthetic
 from tests.equality.outcome import differences
+from tests.equality.schedules import hold_schedules
 from tests.equality.ways import Completed, Way, builtin_gateway, builtin_way, tempomesh_way
+from tests.fixtures.stack import running_stack
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class BothWays:
 def synthetic_project(request: pytest.FixtureRequest, tmp_path: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
     synthetic.write_project(tmp_path / "builtin", request.param, builtin_gateway(builtin_postgres))
     synthetic.write_project(tmp_path / "tempomesh", request.param)
-    with _both_ways(tmp_path, builtin_postgres) as both:
+    with _both_ways(tmp_path, builtin_postgres, synthetic.CRONS) as both:
         yield both
 
 
@@ -62,13 +63,14 @@ def synthetic_project(request: pytest.FixtureRequest, tmp_path: Path, builtin_po
 def example_project(tmp_path: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
     example.write_project(tmp_path / "builtin", builtin_gateway(builtin_postgres))
     example.write_project(tmp_path / "tempomesh")
-    with _both_ways(tmp_path, builtin_postgres) as both:
+    with _both_ways(tmp_path, builtin_postgres, example.CRONS) as both:
         yield both
 
 
 @contextmanager
-def _both_ways(folder: Path, builtin_postgres: Postgres) -> Iterator[BothWays]:
+def _both_ways(folder: Path, builtin_postgres: Postgres, crons: Sequence[str]) -> Iterator[BothWays]:
     with running_stack(folder / "stack") as stack:
+        hold_schedules(stack, crons)
         yield BothWays(builtin_way(folder / "builtin", builtin_postgres), tempomesh_way(folder / "tempomesh", stack))
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.databases import recreate
-from benchmarks.running_stack import RunningStack, script
+from benchmarks.commands import sqlmesh_command
 from stack.children import clean_environment
 from stack.postgres import WAREHOUSE_DATABASE, Postgres
+from stack.processes import tcloud_command
+from tests.equality.databases import recreate
 from tests.equality.outcome import Outcome, read_relations, read_state
+from tests.fixtures.stack import RunningStack
 
 __all__ = ["Completed", "Way", "builtin_gateway", "builtin_way", "tempomesh_way"]
 
@@ -88,7 +90,7 @@ def builtin_way(project: Path, server: Postgres) -> Way:
     """A project for SQLMesh's built-in scheduler, with empty databases (see `builtin_gateway`)."""
     for database in (WAREHOUSE_DATABASE, STATE_DATABASE):
         recreate(server, database)
-    return Way(project, [script("sqlmesh")], clean_environment(), server.dsn(WAREHOUSE_DATABASE))
+    return Way(project, [sqlmesh_command()], clean_environment(), server.dsn(WAREHOUSE_DATABASE))
 
 
 def builtin_gateway(server: Postgres) -> dict[str, Any]:
@@ -102,4 +104,5 @@ def builtin_gateway(server: Postgres) -> dict[str, Any]:
 
 def tempomesh_way(project: Path, stack: RunningStack) -> Way:
     """A project for Tempomesh, on a stack of its own."""
-    return Way(project, [script("tcloud"), "sqlmesh"], stack.environment, stack.warehouse)
+    environment = {**clean_environment(), **stack.client_environment, "TCLOUD_HOME": str(project.with_suffix(".home"))}
+    return Way(project, [*tcloud_command(), "sqlmesh"], environment, stack.warehouse_dsn)

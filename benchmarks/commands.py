@@ -1,6 +1,7 @@
 """Commands with a stop watch, and the memory of process trees."""
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["PeakMemory", "peak_memory", "timed"]
+__all__ = ["PeakMemory", "peak_memory", "sqlmesh_command", "timed"]
 
 SAMPLE_SECONDS = 0.2
+
+
+def sqlmesh_command() -> str:
+    """Path of SQLMesh's own command line, as it is installed beside this Python."""
+    return str(Path(sys.executable).with_name("sqlmesh"))
 
 
 @dataclass
