@@ -1,4 +1,7 @@
-"""`tcloud dev` and `tcloud quickstart`. What they do is imported when they are called: `tcloud` itself has to start fast."""
+"""`tcloud dev` and `tcloud quickstart`.
+
+What they do is imported when they are called: `tcloud` itself has to start fast.
+"""
 
 from pathlib import Path
 
@@ -57,4 +60,4 @@ def quickstart(keep: bool, data_dir: Path | None) -> None:
     """Start all of Tempomesh on this machine, apply the example project, watch its first scheduled run, and stop."""
     from stack.quickstart import run_quickstart
 
-    raise SystemExit(run_quickstart(data_dir, keep=keep))
+    raise SystemExit(run_quickstart(data_dir, keep=keep, port=DEFAULT_PORT))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.temporal"]
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
 OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
 
