@@ -47,15 +47,17 @@ class ChildSpec:
 class Child:
     """A process that has been started from a spec."""
 
-    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, spec: ChildSpec, process: asyncio.subprocess.Process, log_start: int) -> None:
         self.spec = spec
         self.process = process
+        self._log_start = log_start
 
     @classmethod
     async def start(cls, spec: ChildSpec, mark: str) -> "Child":
         """Starts the process; whether it serves is for `ready` to say. `mark` is the guard's."""
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         with spec.log.open("ab") as log:
+            log_start = log.tell()
             process = await asyncio.create_subprocess_exec(
                 *spec.command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -68,7 +70,7 @@ class Child:
                 extra_groups=None if spec.user is None else [],
                 start_new_session=True,
             )
-        return cls(spec, process)
+        return cls(spec, process, log_start)
 
     @property
     def is_running(self) -> bool:
@@ -86,19 +88,16 @@ class Child:
             async with asyncio.timeout(spec.start_timeout.total_seconds()):
                 while True:
                     if not self.is_running:
-                        code = self.process.returncode
-                        raise ChildFailedError(
-                            f"{spec.name} ended at its start with code {code}; see {spec.log}.", spec.log
-                        )
+                        raise self._failed(f"ended at its start with code {self.process.returncode}")
                     with suppress(Exception):
                         if await spec.is_ready():
                             return
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
-            seconds = spec.start_timeout.total_seconds()
-            raise ChildFailedError(
-                f"{spec.name} does not answer after {seconds:.0f} s; see {spec.log}.", spec.log
-            ) from error
+            raise self._failed(f"does not answer after {spec.start_timeout.total_seconds():.0f} s") from error
+
+    def _failed(self, how: str) -> ChildFailedError:
+        return ChildFailedError(f"{self.spec.name} {how}; see {self.spec.log}.", self.spec.log, self._log_start)
 
     async def stop(self) -> None:
         """Asks the process to stop, waits for as long as its grace lasts, then kills its whole group."""

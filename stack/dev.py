@@ -57,7 +57,7 @@ def run_dev(
 def show_error(error: StackError) -> None:
     """One line for a person, and what the process itself said last."""
     if isinstance(error, ChildFailedError):
-        for line in error.tail():
+        for line in error.tail:
             click.echo(f"  {line}", err=True)
     click.secho(f"Error: {error}", fg="red", err=True)
 

@@ -4,21 +4,29 @@ from pathlib import Path
 
 __all__ = ["ChildFailedError", "StackError"]
 
+TAIL_LINES = 20
+
 
 class StackError(Exception):
     """The stack cannot start or go on; the message says what, where, and what to do."""
 
 
 class ChildFailedError(StackError):
-    """A process of the stack ended, or did not become ready; `log` has its own words."""
+    """A process of the stack ended, or did not do its part.
 
-    def __init__(self, message: str, log: Path) -> None:
+    Args:
+        message: one line.
+        log: the process's log, whose last lines are kept in `tail`: the file may be gone when they are shown.
+        since: where in the log the process's own words begin, in bytes.
+    """
+
+    def __init__(self, message: str, log: Path, since: int = 0) -> None:
         super().__init__(message)
-        self.log = log
+        self.tail = _last_lines(log, since)
 
-    def tail(self, lines: int = 20) -> list[str]:
-        """The last lines of the process's log."""
-        try:
-            return self.log.read_text(errors="replace").splitlines()[-lines:]
-        except OSError:
-            return []
+
+def _last_lines(log: Path, since: int) -> list[str]:
+    try:
+        return log.read_bytes()[since:].decode(errors="replace").splitlines()[-TAIL_LINES:]
+    except OSError:
+        return []

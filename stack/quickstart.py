@@ -22,7 +22,7 @@ __all__ = ["run_quickstart"]
 
 
 def run_quickstart(data_dir: Path | None, *, keep: bool, port: int) -> int:
-    """Runs the tour; returns the exit code. Without a `data_dir` nothing remains of it."""
+    """Runs the tour; returns the exit code. Without a `data_dir` nothing remains, but the logs of a failure."""
     screen = Screen(Console())
     try:
         settings = load_temporal_settings()
@@ -44,7 +44,23 @@ def _data_dir(given: Path | None) -> Iterator[DataDir]:
         yield DataDir(given)
         return
     temporary = Path(tempfile.mkdtemp(prefix="tempomesh-quickstart-"))
+    data = DataDir(temporary)
     try:
-        yield DataDir(temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield data
+    except StackError:
+        # The message names a log: that is worth keeping.
+        for path in temporary.iterdir():
+            if path != data.logs:
+                _remove(path)
+        raise
+    except BaseException:
+        _remove(temporary)
+        raise
+    _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

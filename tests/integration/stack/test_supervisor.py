@@ -84,7 +84,7 @@ async def test_a_child_that_ends_at_its_start_shows_its_own_words(tmp_path: Path
     async with Supervisor(Silent()) as supervisor:
         with pytest.raises(ChildFailedError, match="sleeper ended at its start with code 3") as caught:
             await supervisor.start(spec(tmp_path, "print('no such table'); raise SystemExit(3)"))
-    assert caught.value.tail() == ["no such table"]
+    assert caught.value.tail == ["no such table"]
 
 
 def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
