@@ -1,7 +1,7 @@
 """Tempomesh's own processes, as children of the stack: how each is told where the others are, and when it serves."""
 
+import json
 import shutil
-import signal
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 from tcloud.wire.executors import Executor, ExecutorKind
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -25,8 +25,13 @@ from workflows.interfaces import CONTROL_QUEUE
 __all__ = ["Addresses", "executor_spec", "server_spec", "tcloud_command", "worker_spec"]
 
 ADMIN = "admin"
-EXECUTOR_GRACE = timedelta(seconds=5)
-"""On one's own machine nobody waits minutes for a model at Ctrl-C: what is in flight is handed back to Temporal."""
+WORKER = "worker"
+EXECUTOR = "executor"
+"""The stack's clients: each is named like its role."""
+
+CODEC_KEY_ID = "stack"
+EXECUTOR_GRACE = timedelta(seconds=10)
+"""On one's own machine nobody waits minutes for a model after Ctrl-C: Temporal gives the evaluation out again."""
 
 _EXECUTORS = TypeAdapter(list[Executor])
 
@@ -76,7 +81,25 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
         command=[*tcloud_command(), "server"],
         log=data.log("server"),
         is_ready=is_ready,
-        environment={},
+        environment={
+            "TEMPOMESH_SERVER_HOST": addresses.host,
+            "TEMPOMESH_SERVER_PORT": str(addresses.port),
+            "TEMPOMESH_SERVER_DATABASE_URL": addresses.database_url,
+            "TEMPOMESH_SERVER_TEMPORAL_ADDRESS": addresses.temporal,
+            "TEMPOMESH_SERVER_TEMPORAL_UI_URL": addresses.temporal_ui,
+            "TEMPOMESH_SERVER_PROJECTS": json.dumps([addresses.namespace]),
+            "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({CODEC_KEY_ID: credentials.codec_key.get_secret_value()}),
+            "TEMPOMESH_SERVER_CLIENTS": json.dumps(
+                [
+                    {"client_id": role, "role": role, "secret": secret.get_secret_value()}
+                    for role, secret in (
+                        (ADMIN, credentials.admin),
+                        (WORKER, credentials.worker),
+                        (EXECUTOR, credentials.executor),
+                    )
+                ]
+            ),
+        },
     )
 
 
@@ -97,7 +120,7 @@ def worker_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
         command=[*tcloud_command(), "worker"],
         log=data.log("worker"),
         is_ready=is_ready,
-        environment=_sign_in(addresses, "worker", credentials.worker.get_secret_value()),
+        environment=_sign_in(addresses, WORKER, credentials.worker),
     )
 
 
@@ -126,14 +149,17 @@ def executor_spec(
         log=data.log(f"executor-{kind.value}"),
         is_ready=is_ready,
         environment={
-            **_sign_in(addresses, "executor", credentials.executor.get_secret_value()),
+            **_sign_in(addresses, EXECUTOR, credentials.executor),
             **gateway_variables,
         },
-        stop_signal=signal.SIGTERM,
-        grace=EXECUTOR_GRACE + timedelta(seconds=5),
+        grace=EXECUTOR_GRACE,
         start_timeout=timedelta(seconds=90),
     )
 
 
-def _sign_in(addresses: Addresses, client_id: str, secret: str) -> dict[str, str]:
-    return {"TCLOUD_URL": addresses.project, "TCLOUD_CLIENT_ID": client_id, "TCLOUD_CLIENT_SECRET": secret}
+def _sign_in(addresses: Addresses, client_id: str, secret: SecretStr) -> dict[str, str]:
+    return {
+        "TCLOUD_URL": addresses.project,
+        "TCLOUD_CLIENT_ID": client_id,
+        "TCLOUD_CLIENT_SECRET": secret.get_secret_value(),
+    }
