@@ -1,0 +1,68 @@
+"""The activities of the control worker: records over HTTP, schedules in Temporal."""
+
+from collections.abc import Awaitable
+
+import httpx
+from tcloud.api.control import ControlApi
+from tcloud.wire.executions import ExecutionOutcome
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.schedules import EnvironmentSchedules
+from workflows.interfaces import ControlActivities
+from workflows.payloads import EnvironmentRef, ExecutionRef, PlanOutcome, RunOutcome, StageStatus
+
+__all__ = ["ServerBackedControlActivities"]
+
+_SCHEDULED_ENVIRONMENTS = frozenset({"prod"})
+"""Environments whose models run by themselves."""
+
+
+class ServerBackedControlActivities(ControlActivities):
+    """Control activities that keep their records with the server.
+
+    All of them may be repeated: a record that is written twice is the same record.
+
+    Args:
+        api: The server.
+        schedules: The project's schedules.
+    """
+
+    def __init__(self, api: ControlApi, schedules: EnvironmentSchedules):
+        self._api = api
+        self._schedules = schedules
+
+    @activity.defn
+    async def record_plan_status(self, plan: PlanOutcome) -> None:
+        await _recorded(self._api.plan_status(plan.plan_id, plan.status, plan.error))
+
+    @activity.defn
+    async def record_stage_status(self, stage: StageStatus) -> None:
+        await _recorded(self._api.stage_status(stage.plan_id, stage.index, stage.status, stage.error))
+
+    @activity.defn
+    async def record_outcome(self, execution: ExecutionRef) -> None:
+        outcome = ExecutionOutcome(failed=execution.failed, skipped=execution.skipped, cause=execution.cause)
+        await _recorded(self._api.execution_outcome(execution.execution_id, outcome))
+
+    @activity.defn
+    async def record_run_status(self, run: RunOutcome) -> None:
+        await _recorded(self._api.run_status(run.run_id, run.status, run.error))
+
+    @activity.defn
+    async def sync_schedules(self, environment: EnvironmentRef) -> None:
+        name = environment.environment
+        if name in _SCHEDULED_ENVIRONMENTS:
+            await self._schedules.sync(name, await self._api.crons(name))
+
+
+async def _recorded(call: Awaitable[None]) -> None:
+    try:
+        await call
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
+            raise ApplicationError(
+                f"The server refused the record: {error.response.text}", non_retryable=True
+            ) from error
+        raise

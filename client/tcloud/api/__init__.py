@@ -1,0 +1,1 @@
+"""HTTP clients of the server, one for each kind of caller."""

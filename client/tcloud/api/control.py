@@ -1,0 +1,81 @@
+"""What the control worker asks of the server: to record, and which crons an environment has."""
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import TypeAdapter
+
+from tcloud.wire.environments import CronGroup, Environment
+from tcloud.wire.executions import ExecutionOutcome
+from tcloud.wire.executors import Bootstrap
+
+__all__ = ["ControlApi"]
+
+_CRON_GROUPS = TypeAdapter(list[CronGroup])
+_ENVIRONMENTS = TypeAdapter(list[Environment])
+_TIMEOUT_SECONDS = 20.0
+
+
+class ControlApi:
+    """Asynchronous client for a worker of the control plane.
+
+    Args:
+        url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
+        token: The worker's bearer token.
+
+    Every method raises `httpx.HTTPError` if the server cannot be reached or refuses.
+    """
+
+    def __init__(self, url: str, token: str):
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/") + "/api/",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_TIMEOUT_SECONDS,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def bootstrap(self) -> Bootstrap:
+        """Where Temporal is, and the keys of its payloads."""
+        return Bootstrap.model_validate_json((await self._get("bootstrap")).content)
+
+    async def plan_status(self, plan_id: str, status: str, error_message: str | None) -> None:
+        """Records how a plan stands."""
+        await self._post(f"plans/{plan_id}/status", {"status": status, "error_message": error_message})
+
+    async def stage_status(self, plan_id: str, index: int, status: str, error_message: str | None) -> None:
+        """Records how a stage of a plan stands."""
+        await self._post(f"plans/{plan_id}/stages/{index}/status", {"status": status, "error_message": error_message})
+
+    async def run_status(self, run_id: str, status: str, error_message: str | None) -> None:
+        """Records how a run ended."""
+        await self._post(f"runs/{run_id}/status", {"status": status, "error_message": error_message})
+
+    async def execution_outcome(self, execution_id: str, outcome: ExecutionOutcome) -> None:
+        """Records the units of an execution that never started."""
+        await self._post(f"executions/{execution_id}/outcome", outcome.model_dump(mode="json"))
+
+    async def crons(self, environment: str) -> list[CronGroup]:
+        """The crons of an environment's models; empty if there is no such environment."""
+        response = await self._http.get(f"environments/{environment}/crons")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return []
+        response.raise_for_status()
+        return _CRON_GROUPS.validate_json(response.content)
+
+    async def environments(self) -> list[Environment]:
+        """The environments of the project."""
+        return _ENVIRONMENTS.validate_json((await self._get("environments")).content)
+
+    async def _get(self, path: str) -> httpx.Response:
+        return (await self._http.get(path)).raise_for_status()
+
+    async def _post(self, path: str, body: dict[str, object]) -> None:
+        (await self._http.post(path, json=body)).raise_for_status()
