@@ -1,0 +1,50 @@
+"""Immutable JSON documents, kept compressed: plans, their stages, executions."""
+
+from enum import StrEnum
+
+import zstandard
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.errors import ApiError
+from server.schema import documents
+
+__all__ = ["DocumentKind", "get_document", "put_document"]
+
+
+class DocumentKind(StrEnum):
+    """What a document is."""
+
+    PLAN = "plan"
+    STAGE = "stage"
+    EXECUTION = "execution"
+
+
+def put_document(transaction: Transaction, kind: DocumentKind, document_id: str, body: bytes) -> None:
+    """Keeps a document; one that is put again replaces the first."""
+    packed = zstandard.ZstdCompressor().compress(body)
+    statement = insert(documents).values(
+        project=transaction.project.namespace, kind=kind.value, document_id=document_id, body=packed
+    )
+    transaction.connection.execute(
+        statement.on_conflict_do_update(index_elements=["project", "kind", "document_id"], set_={"body": packed})
+    )
+
+
+def get_document(transaction: Transaction, kind: DocumentKind, document_id: str) -> bytes:
+    """Returns a document.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    body = transaction.connection.execute(
+        select(documents.c.body).where(
+            documents.c.project == transaction.project.namespace,
+            documents.c.kind == kind.value,
+            documents.c.document_id == document_id,
+        )
+    ).scalar()
+    if body is None:
+        raise ApiError(404, "TM-DOCUMENT", f"There is no {kind.value} '{document_id}'.")
+    return zstandard.ZstdDecompressor().decompress(body)

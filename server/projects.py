@@ -1,0 +1,50 @@
+"""Projects and the roles that clients have in them."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+__all__ = ["Project", "Role"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
+
+
+class Role(StrEnum):
+    """What a client may do. People's roles include the ones before them; machines' roles stand alone."""
+
+    VIEWER = "viewer"
+    DEVELOPER = "developer"
+    ADMIN = "admin"
+    EXECUTOR = "executor"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True)
+class Project:
+    """One tenant: a Temporal namespace, a schema of SQLMesh state, and a key of every record."""
+
+    org: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `<org>.<project>`.
+
+        Raises:
+            ValueError: If it is not two names of lower-case letters, digits, `_` and `-`.
+        """
+        org, _, name = text.partition(".")
+        if not _NAME.match(org) or not _NAME.match(name):
+            raise ValueError(f"'{text}' is not a project: it takes <org>.<project> of lower-case letters and digits.")
+        return cls(org, name)
+
+    @property
+    def namespace(self) -> str:
+        """The project's Temporal namespace, and its key in every table."""
+        return f"{self.org}.{self.name}"
+
+    @property
+    def state_schema(self) -> str:
+        """The PostgreSQL schema of the project's SQLMesh state."""
+        return f"sqlmesh_{self.org}_{self.name}".replace("-", "_")

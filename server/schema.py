@@ -1,0 +1,203 @@
+"""The tables of the server's own records, in the PostgreSQL schema `tempomesh`; migrated by Alembic.
+
+Every key begins with the project. Intervals are half-open, in milliseconds since the epoch.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+__all__ = [
+    "SCHEMA",
+    "claims",
+    "clients",
+    "documents",
+    "evaluations",
+    "event_streams",
+    "events",
+    "executors",
+    "fences",
+    "metadata",
+    "plan_stages",
+    "plans",
+    "runs",
+]
+
+SCHEMA = "tempomesh"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"},
+)
+
+fences = Sequence("fences", metadata=metadata)
+"""Numbers that grow with every start of an evaluation: an older one has lost its lease."""
+
+_TIME = DateTime(timezone=True)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("client_id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("secret_hash", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    UniqueConstraint("project", "secret_hash", name="uq_clients_secret_hash"),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("plan_id", Text, primary_key=True),
+    Column("environment", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("start_at", _TIME),
+    Column("end_at", _TIME),
+    Column("error_message", Text),
+    Column("gateway", Text, nullable=False),
+    Column("default_catalog", Text),
+    Index("ix_plans_environment", "project", "environment", "created_at"),
+)
+
+plan_stages = Table(
+    "plan_stages",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("plan_id", Text, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("start_at", _TIME),
+    Column("end_at", _TIME),
+    Column("error_message", Text),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+)
+"""Immutable JSON, compressed with zstd: plans, their stages, executions."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("environment", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("created_by", Text),
+    Column("start_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("end_at", _TIME),
+    Column("error_message", Text),
+    Column("options", JSONB, nullable=False),
+    Column("nothing_to_do", Boolean, nullable=False, server_default=text("false")),
+    Index("ix_runs_environment", "project", "environment", "start_at"),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("evaluation_id", Text, primary_key=True),
+    Column("execution_id", Text, nullable=False),
+    Column("unit", Integer, nullable=False),
+    Column("owner_kind", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("identifier", Text, nullable=False),
+    Column("version", Text),
+    Column("interval_start", BigInteger),
+    Column("interval_end", BigInteger),
+    Column("batch_index", Integer),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("fence", BigInteger),
+    Column("executor", Text),
+    Column("lease_expires_at", _TIME),
+    Column("start_at", _TIME),
+    Column("end_at", _TIME),
+    Column("error_message", Text),
+    Column("cause", JSONB),
+    Column("log", Text),
+    Column("audits", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    UniqueConstraint("project", "execution_id", "unit", name="uq_evaluations_unit"),
+    Index("ix_evaluations_owner", "project", "owner_id"),
+    Index(
+        "ix_evaluations_in_flight",
+        "project",
+        "model",
+        "version",
+        postgresql_where=text("status = 'in_progress'"),
+    ),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("owner_kind", Text, nullable=False),
+    Column("owner_id", Text, nullable=False),
+    Column("lease_expires_at", _TIME, nullable=False),
+    Index("ix_claims_owner", "project", "owner_id"),
+)
+"""Who may write a physical table: one plan or run at a time."""
+
+event_streams = Table(
+    "event_streams",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("owner_id", Text, primary_key=True),
+    Column("last_sequence", BigInteger, nullable=False),
+)
+"""The last event of each plan or run; its row lock puts the events of one owner in the order of their commits."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("owner_id", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+)
+
+executors = Table(
+    "executors",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("identity", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("sqlmesh_version", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("last_seen_at", _TIME, nullable=False),
+    Column("gateways", JSONB, nullable=False),
+    Column("python_environments", JSONB, nullable=False),
+)

@@ -1,0 +1,58 @@
+"""Settings of the server process."""
+
+from datetime import timedelta
+from pathlib import Path
+from tempfile import gettempdir
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from server.projects import Role
+
+__all__ = ["ClientSettings", "ServerSettings"]
+
+
+class ClientSettings(BaseModel):
+    """A client that is made, or brought up to date, when the server starts."""
+
+    client_id: str
+    role: Role
+    secret: SecretStr
+    """Its bearer token; only a hash of it is stored."""
+
+
+class ServerSettings(BaseSettings):
+    """Read from variables with the prefix `TEMPOMESH_SERVER_`; lists and maps are JSON."""
+
+    model_config = SettingsConfigDict(env_prefix="TEMPOMESH_SERVER_", extra="forbid")
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8000
+    """Port to listen on."""
+    database_url: SecretStr
+    """PostgreSQL, as SQLAlchemy spells it: `postgresql+psycopg2://user:password@host/database`."""
+    temporal_address: str = "127.0.0.1:7233"
+    """Temporal's frontend, `host:port`; also told to executors, unless `temporal_public_address` is set."""
+    temporal_public_address: str | None = None
+    """Temporal's frontend as executors reach it."""
+    temporal_tls: bool = False
+    """Whether Temporal's frontend is spoken to with TLS."""
+    temporal_ui_url: str | None = None
+    """Address of Temporal's Web UI, for links."""
+    projects: list[str]
+    """The projects that are served, each `<org>.<project>`; each is a Temporal namespace."""
+    codec_keys: dict[str, SecretStr]
+    """Keys of Temporal's payloads: key id to base64 of 32 bytes, newest first."""
+    clients: list[ClientSettings] = []
+    """Clients that exist from the start, in every project."""
+    cache_dir: Path = Field(default_factory=lambda: Path(gettempdir()) / "tempomesh-server")
+    """Where SQLMesh keeps parsed snapshots; may be emptied at any time."""
+    database_pool_size: int = 20
+    """Connections to PostgreSQL that are kept."""
+    lease: timedelta = timedelta(seconds=60)
+    """How long a claim lives that its executor does not renew."""
+    max_plan_bytes: int = 256 * 1024 * 1024
+    """A plan larger than this is refused."""
+    log_json: bool = False
+    """Whether logs are JSON, as production wants them."""
