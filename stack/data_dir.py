@@ -54,9 +54,14 @@ class DataDir:
         return self.root / "client.env"
 
     @property
-    def executor_cache(self) -> Path:
-        """What executors keep between starts."""
-        return self.root / "executors"
+    def client_home(self) -> Path:
+        """`TCLOUD_HOME` of the stack's own processes: nobody's `~/.tcloud` is read or written."""
+        return self.root / "client"
+
+    @property
+    def server_cache(self) -> Path:
+        """What the server may lose."""
+        return self.root / "cache"
 
     def log(self, name: str) -> Path:
         """The log of the process of that name."""

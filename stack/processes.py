@@ -89,6 +89,7 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
             "TEMPOMESH_SERVER_TEMPORAL_UI_URL": addresses.temporal_ui,
             "TEMPOMESH_SERVER_PROJECTS": json.dumps([addresses.namespace]),
             "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({CODEC_KEY_ID: credentials.codec_key.get_secret_value()}),
+            "TEMPOMESH_SERVER_CACHE_DIR": str(data.server_cache),
             "TEMPOMESH_SERVER_CLIENTS": json.dumps(
                 [
                     {"client_id": role, "role": role, "secret": secret.get_secret_value()}
@@ -100,6 +101,7 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
                 ]
             ),
         },
+        cwd=data.root,
     )
 
 
@@ -120,7 +122,8 @@ def worker_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
         command=[*tcloud_command(), "worker"],
         log=data.log("worker"),
         is_ready=is_ready,
-        environment=_sign_in(addresses, WORKER, credentials.worker),
+        environment=_sign_in(data, addresses, WORKER, credentials.worker),
+        cwd=data.root,
     )
 
 
@@ -149,17 +152,19 @@ def executor_spec(
         log=data.log(f"executor-{kind.value}"),
         is_ready=is_ready,
         environment={
-            **_sign_in(addresses, EXECUTOR, credentials.executor),
+            **_sign_in(data, addresses, EXECUTOR, credentials.executor),
             **gateway_variables,
         },
+        cwd=data.root,
         grace=EXECUTOR_GRACE,
         start_timeout=timedelta(seconds=90),
     )
 
 
-def _sign_in(addresses: Addresses, client_id: str, secret: SecretStr) -> dict[str, str]:
+def _sign_in(data: DataDir, addresses: Addresses, client_id: str, secret: SecretStr) -> dict[str, str]:
     return {
         "TCLOUD_URL": addresses.project,
         "TCLOUD_CLIENT_ID": client_id,
         "TCLOUD_CLIENT_SECRET": secret.get_secret_value(),
+        "TCLOUD_HOME": str(data.client_home),
     }

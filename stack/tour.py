@@ -88,7 +88,7 @@ class Tour:
             env={
                 **clean_environment(),
                 **self._stack.client_environment,
-                "TCLOUD_HOME": str(self._stack.data.root / "client"),
+                "TCLOUD_HOME": str(self._stack.data.client_home),
                 "COLUMNS": str(self._screen.width),
                 "PYTHONUNBUFFERED": "1",
                 MARK: self._stack.supervisor.mark,
