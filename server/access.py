@@ -86,9 +86,7 @@ def register_clients(transaction: Transaction, settings: list[ClientSettings]) -
     """Makes the clients that the settings name, or gives them their new role and secret."""
     for client in settings:
         values = {"role": client.role.value, "secret_hash": _hash(client.secret.get_secret_value())}
-        statement = insert(clients).values(
-            project=transaction.project.namespace, client_id=client.client_id, **values
-        )
+        statement = insert(clients).values(project=transaction.project.namespace, client_id=client.client_id, **values)
         transaction.connection.execute(
             statement.on_conflict_do_update(index_elements=["project", "client_id"], set_=values)
         )

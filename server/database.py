@@ -37,7 +37,7 @@ class Transaction:
     def state(self) -> EngineAdapterStateSync:
         """SQLMesh's state of the project, inside this transaction."""
         borrowed = _BorrowedConnection(self.connection.connection.dbapi_connection)
-        adapter = PostgresEngineAdapter(lambda: borrowed)
+        adapter = PostgresEngineAdapter(lambda: borrowed)  # type: ignore[abstract]
         return EngineAdapterStateSync(
             adapter, schema=self.project.state_schema, cache_dir=self._cache_dir / self.project.namespace
         )

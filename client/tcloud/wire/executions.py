@@ -146,7 +146,10 @@ class FinishUnit(BaseModel):
     evaluation_id: str
     fence: int
     status: Status
+    """`scheduled` hands the unit back: its error is one that another attempt may not meet."""
     error_message: str | None = None
+    cause: dict[str, Any] | None = None
+    """The error as `tempomesh_runner.console` encodes it, so that a terminal shows what SQLMesh would."""
     log: str | None = None
     audits: list[Audit] = []
     intervals: dict[str, Any] | None = None

@@ -1,0 +1,66 @@
+"""The console events of plans and runs, as server-sent events."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import anyio
+import orjson
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from server.access import Access, require
+from server.events import events_after
+from server.owners import final_status, owner_exists
+from server.projects import Role
+from tcloud.wire.executions import ConsoleEvent
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["progress"])
+
+_POLL_SECONDS = 0.15
+_KEEPALIVE_SECONDS = 15
+
+Viewer = Annotated[Access, Depends(require(Role.VIEWER))]
+LastEventId = Annotated[int, Header(description="Where to go on after a lost connection.")]
+
+
+@router.get("/plans/{owner_id}/events", summary="Follow a plan", response_class=EventSourceResponse)
+@router.get("/runs/{owner_id}/events", summary="Follow a run", response_class=EventSourceResponse)
+async def follow(
+    owner_id: str, request: Request, access: Viewer, last_event_id: LastEventId = 0
+) -> EventSourceResponse:
+    """Streams `console` events (a `ConsoleEvent` each, the id is its number) and one `end` with status and error."""
+    await run_in_threadpool(_check, access, owner_id)
+    return EventSourceResponse(_stream(request, access, owner_id, last_event_id), ping=_KEEPALIVE_SECONDS)
+
+
+async def _stream(request: Request, access: Access, owner_id: str, sequence: int) -> AsyncIterator[ServerSentEvent]:
+    while not await request.is_disconnected():
+        end, events = await run_in_threadpool(_read, access, owner_id, sequence)
+        for sequence, event in events:
+            yield ServerSentEvent(event.model_dump_json(), event="console", id=str(sequence))
+        if events:
+            continue
+        if end is not None:
+            status, error = end
+            yield ServerSentEvent(
+                orjson.dumps({"status": status, "error_message": error}).decode(), event="end", id=str(sequence)
+            )
+            return
+        await anyio.sleep(_POLL_SECONDS)
+
+
+def _check(access: Access, owner_id: str) -> None:
+    with access.database.transaction(access.project) as transaction:
+        owner_exists(transaction, owner_id)
+
+
+def _read(
+    access: Access, owner_id: str, sequence: int
+) -> tuple[tuple[str, str | None] | None, list[tuple[int, ConsoleEvent]]]:
+    with access.database.transaction(access.project) as transaction:
+        # The status first: whatever was appended before it became final is then among the events.
+        end = final_status(transaction, owner_id)
+        return end, events_after(transaction, owner_id, sequence)

@@ -1,0 +1,53 @@
+"""SQLMesh's state over HTTP: `tempomesh_runner.state` is the contract."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from sqlmesh.utils.errors import SQLMeshError
+
+from server.access import Access, require
+from server.errors import ApiError
+from server.projects import Role
+from server.promotion import promoted_already
+from server.state_reads import stream_snapshots
+from tempomesh_runner.state import READ_METHODS, WRITE_METHODS, answer
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["state"])
+
+Caller = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+
+
+@router.post("/state/{method}", summary="Call SQLMesh's StateSync", response_class=Response)
+async def call(method: str, request: Request, access: Caller) -> Response:
+    """Applies one call of the state contract; callers who are no executors may only read."""
+    if method not in READ_METHODS and method not in WRITE_METHODS:
+        raise ApiError(404, "TM-STATE", f"'{method}' is not a call of the state contract.")
+    if method in WRITE_METHODS and access.role is not Role.EXECUTOR:
+        raise ApiError(
+            403, "TM-ROLE", f"'{method}' changes state, which only executors do: submit a plan to have it changed."
+        )
+    body = await request.body()
+    if method == "get_snapshots":
+        return StreamingResponse(_snapshots(access, body), media_type="application/json")
+    return Response(await run_in_threadpool(_answer, access, method, body), media_type="application/json")
+
+
+def _answer(access: Access, method: str, body: bytes) -> bytes:
+    try:
+        with access.database.transaction(access.project) as transaction:
+            if method == "promote" and (done := promoted_already(transaction, body)):
+                return done
+            return answer(transaction.state, method, body)
+    except SQLMeshError as error:
+        raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
+
+
+def _snapshots(access: Access, body: bytes) -> Iterator[bytes]:
+    with access.database.transaction(access.project) as transaction:
+        yield from stream_snapshots(transaction, orjson.loads(body)["ids"])

@@ -1,0 +1,126 @@
+"""The HTTP application: routers under the project's path, health at the root, errors as JSON."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from starlette.middleware.gzip import GZipMiddleware
+
+from server.access import project_of
+from server.api import environments, events, executors, plans, runs, state, units
+from server.compression import GunzipRequests
+from server.database import Database
+from server.errors import ApiError
+from server.projects import Project
+from server.settings import ServerSettings
+from server.temporal import TemporalGateway
+from server.units import ExecutionDocuments
+
+__all__ = ["create_app"]
+
+_log = structlog.get_logger(__name__)
+_PROJECT_PATH = "/sqlmesh/{org}/{project}"
+_SMALLEST_COMPRESSED_BYTES = 2048
+_ROUTERS = (plans.router, runs.router, events.router, units.router, environments.router, executors.router, state.router)
+_DESCRIPTION = """
+Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token.
+Errors are `{"code": "TM-…", "message": "what, where, what to do"}`. Times are UTC; intervals are half-open.
+"""
+
+
+def create_app(settings: ServerSettings, database: Database, projects: Sequence[Project]) -> FastAPI:
+    """Builds the application; whoever builds it owns the database and closes it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await app.state.temporal.close()
+
+    app = FastAPI(
+        title="Tempomesh", version=version("tempomesh"), description=_DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.projects = frozenset(projects)
+    app.state.known_tokens = {}
+    app.state.executions = ExecutionDocuments()
+    app.state.temporal = TemporalGateway(settings)
+    app.add_middleware(GunzipRequests)
+    app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
+    app.include_router(_health)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)])
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+_health = APIRouter(tags=["health"])
+
+
+@_health.get("/healthz", summary="Whether the process lives", response_class=PlainTextResponse)
+async def healthz() -> str:
+    return "ok\n"
+
+
+@_health.get("/readyz", summary="Whether PostgreSQL and Temporal answer", response_class=PlainTextResponse)
+async def readyz(request: Request) -> PlainTextResponse:
+    waiting = []
+    try:
+        await run_in_threadpool(_ping, request.app.state.database)
+    except OperationalError:
+        waiting.append("PostgreSQL does not answer")
+    try:
+        for project in request.app.state.projects:
+            await request.app.state.temporal.client(project)
+    except ApiError as error:
+        waiting.append(error.message)
+    if waiting:
+        return PlainTextResponse("; ".join(waiting) + "\n", status_code=503)
+    return PlainTextResponse("ready\n")
+
+
+def _ping(database: Database) -> None:
+    with database.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+
+
+def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
+    return project
+
+
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
+    body = {"code": error.code, "message": error.message}
+    if error.error_type:
+        body["error_type"] = error.error_type
+    return JSONResponse(body, status_code=error.status)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"code": "TM-REQUEST", "message": f"{where}: {first['msg']}"}, status_code=422)
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    _log.warning("database_unreachable", path=request.url.path, error=str(error).splitlines()[0])
+    message = "The server cannot reach its PostgreSQL; it tries again with the next request."
+    return JSONResponse({"code": "TM-DATABASE", "message": message}, status_code=503)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    _log.error("request_failed", path=request.url.path, exc_info=error)
+    message = f"The server failed on {request.method} {request.url.path}; its log has the details."
+    return JSONResponse({"code": "TM-INTERNAL", "message": message}, status_code=500)

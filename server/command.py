@@ -1,0 +1,91 @@
+"""`tcloud server`."""
+
+import logging
+import sys
+
+import click
+import structlog
+import uvicorn
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
+__all__ = ["server"]
+
+
+@click.command()
+def server() -> None:
+    """Serve the HTTP API and SQLMesh's state; set up by TEMPOMESH_SERVER_… variables (docs/deployment.md)."""
+    # SQLMesh's loader forks a process per core where it may; a server has threads and must not.
+    import os
+
+    os.environ.setdefault("MAX_FORK_WORKERS", "1")
+    from server.settings import ServerSettings
+
+    try:
+        settings = ServerSettings()
+    except ValidationError as error:
+        raise click.UsageError(_settings_line(error)) from error
+    _configure_logging(json=settings.log_json)
+    from sqlmesh.utils.errors import SQLMeshError
+
+    from server.app import create_app
+    from server.database import Database
+    from server.preparation import prepare
+    from server.projects import Project
+
+    try:
+        projects = [Project.parse(name) for name in settings.projects]
+    except ValueError as error:
+        raise click.UsageError(f"TEMPOMESH_SERVER_PROJECTS: {error}") from error
+    database = Database(settings.database_url.get_secret_value(), settings.database_pool_size, settings.cache_dir)
+    try:
+        try:
+            prepare(database, projects, settings.clients)
+        except OperationalError as error:
+            reason = str(error.orig).strip().splitlines()[0]
+            raise _unreachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
+        except SQLMeshError as error:
+            raise click.ClickException(str(error)) from error
+        app = create_app(settings, database, projects)
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+    finally:
+        database.close()
+
+
+def _unreachable(message: str) -> click.ClickException:
+    failure = click.ClickException(message)
+    failure.exit_code = 4
+    return failure
+
+
+def _settings_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = "TEMPOMESH_SERVER_" + "_".join(str(part).upper() for part in first["loc"])
+    return f"{name}: {first['msg']}"
+
+
+def _configure_logging(*, json: bool) -> None:
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )

@@ -1,0 +1,38 @@
+"""Request bodies that arrive compressed: a plan of a thousand models is a tenth of its size on the wire."""
+
+import zlib
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["GunzipRequests"]
+
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+class GunzipRequests:
+    """ASGI middleware that unpacks bodies with `Content-Encoding: gzip`, piece by piece.
+
+    Args:
+        app: The application behind it.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or Headers(scope=scope).get("content-encoding") != "gzip":
+            await self._app(scope, receive, send)
+            return
+        unpacker = zlib.decompressobj(_GZIP_WINDOW)
+
+        async def unpacked() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                message["body"] = unpacker.decompress(message.get("body", b""))
+            return message
+
+        headers = MutableHeaders(scope=scope)
+        del headers["content-encoding"]
+        del headers["content-length"]
+        await self._app(scope, unpacked, send)
