@@ -1,0 +1,72 @@
+"""Who is here: executors, the gateways they serve, and what a newcomer has to know."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from server.access import Access, require
+from server.executors import known_executors, live_gateways, record_heartbeat
+from server.projects import Role
+from server.settings import ServerSettings
+from tcloud.wire.executors import Bootstrap, Executor, ExecutorHeartbeat, Gateway, TemporalAddress
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["executors"])
+
+Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
+
+_MACHINES = (Role.EXECUTOR, Role.WORKER)
+
+
+@router.get("/bootstrap", summary="What a client, an executor or a worker has to know")
+def bootstrap(request: Request, access: Anyone) -> Bootstrap:
+    """Temporal's address and the keys of its payloads are told only to executors and workers."""
+    settings: ServerSettings = request.app.state.settings
+    with access.database.transaction(access.project) as transaction:
+        gateways = live_gateways(transaction)
+    is_machine = access.role in _MACHINES
+    return Bootstrap(
+        project=access.project.namespace,
+        server_version=version("tempomesh"),
+        sqlmesh_version=version("sqlmesh"),
+        gateways=gateways,
+        temporal=_temporal(settings, access.project.namespace) if is_machine else None,
+        codec_keys=(
+            {key_id: key.get_secret_value() for key_id, key in settings.codec_keys.items()} if is_machine else None
+        ),
+    )
+
+
+@router.get("/state-sync/enterprise-version", summary="The SQLMesh version of the state, for clients that ask first")
+def enterprise_version(access: Anyone) -> dict[str, str]:  # noqa: ARG001 - the door
+    return {"version": version("sqlmesh")}
+
+
+@router.get("/executors", summary="Executors that were seen lately")
+def executors(access: Anyone) -> list[Executor]:
+    with access.database.transaction(access.project) as transaction:
+        return known_executors(transaction)
+
+
+@router.post("/executors", summary="Report that an executor lives, and what it serves")
+def heartbeat(body: ExecutorHeartbeat, access: ExecutorOnly) -> Executor:
+    with access.database.transaction(access.project) as transaction:
+        return record_heartbeat(transaction, body)
+
+
+@router.get("/gateways", summary="The gateways that live executors serve")
+def gateways(access: Anyone) -> list[Gateway]:
+    with access.database.transaction(access.project) as transaction:
+        return live_gateways(transaction)
+
+
+def _temporal(settings: ServerSettings, namespace: str) -> TemporalAddress:
+    return TemporalAddress(
+        address=settings.temporal_public_address or settings.temporal_address,
+        namespace=namespace,
+        tls=settings.temporal_tls,
+        ui_url=settings.temporal_ui_url,
+    )

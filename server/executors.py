@@ -1,0 +1,66 @@
+"""Executors and the gateways they serve, as far as they were seen lately."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.schema import executors
+from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
+
+__all__ = ["known_executors", "live_gateways", "record_heartbeat"]
+
+_LIVE = timedelta(seconds=30)
+"""An executor that was not heard of for longer is taken to be gone: it reports every few seconds."""
+
+_SHOWN = timedelta(hours=1)
+"""How long an executor that is gone is still listed."""
+
+_LOST = "lost"
+
+
+def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> Executor:
+    """Records that an executor lives and what it serves."""
+    seen = heartbeat.model_dump(mode="json", exclude={"identity"}) | {"last_seen_at": datetime.now(UTC)}
+    statement = insert(executors).values(
+        project=transaction.project.namespace, identity=heartbeat.identity, **seen
+    )
+    transaction.connection.execute(
+        statement.on_conflict_do_update(index_elements=["project", "identity"], set_=seen)
+    )
+    return Executor.model_validate({"identity": heartbeat.identity, **seen})
+
+
+def known_executors(transaction: Transaction) -> list[Executor]:
+    """Executors that were seen within the last hour; those that went silent have the status `lost`."""
+    now = datetime.now(UTC)
+    return [
+        executor if executor.last_seen_at >= now - _LIVE else executor.model_copy(update={"status": _LOST})
+        for executor in _seen_since(transaction, now - _SHOWN)
+    ]
+
+
+def live_gateways(transaction: Transaction) -> list[Gateway]:
+    """The gateways that executors serve now, by name; where two tell of one gateway, the one seen last is believed."""
+    live = _seen_since(transaction, datetime.now(UTC) - _LIVE)
+    return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
+
+
+def _seen_since(transaction: Transaction, since: datetime) -> list[Executor]:
+    rows = transaction.connection.execute(
+        select(executors)
+        .where(executors.c.project == transaction.project.namespace, executors.c.last_seen_at >= since)
+        .order_by(executors.c.kind, executors.c.identity)
+    )
+    return [Executor.model_validate(dict(row._mapping)) for row in rows]
+
+
+def _by_name(gateways: Iterable[Gateway]) -> list[Gateway]:
+    latest = {gateway.name: gateway for gateway in gateways}
+    return [latest[name] for name in sorted(latest)]
+
+
+def _last_seen(executor: Executor) -> datetime:
+    return executor.last_seen_at
