@@ -1,0 +1,84 @@
+"""Environments, as SQLMesh's state and the server's plans know them together."""
+
+from sqlalchemy import select
+from sqlmesh.core import constants
+from sqlmesh.core.environment import EnvironmentSummary
+
+from server.crons import EnvironmentCrons, next_tick
+from server.database import Transaction
+from server.errors import ApiError
+from server.schema import plans
+from tcloud.wire.environments import CronGroup, Environment
+from tcloud.wire.statuses import Status
+
+__all__ = ["all_environments", "environment_crons", "one_environment", "summary_of"]
+
+_SCHEDULED = frozenset({constants.PROD})
+"""Environments whose models run by themselves."""
+
+
+def all_environments(transaction: Transaction, crons: EnvironmentCrons) -> list[Environment]:
+    """The project's environments by name, without those that have expired."""
+    summaries = [s for s in transaction.state.get_environments_summary() if not s.expired]
+    return [_environment(transaction, crons, summary) for summary in sorted(summaries, key=lambda s: s.name)]
+
+
+def one_environment(transaction: Transaction, crons: EnvironmentCrons, name: str) -> Environment:
+    """One environment.
+
+    Raises:
+        ApiError: 404 if there is none of that name.
+    """
+    return _environment(transaction, crons, summary_of(transaction, name))
+
+
+def environment_crons(transaction: Transaction, crons: EnvironmentCrons, name: str) -> list[CronGroup]:
+    """The models of an environment, grouped by cron and timezone.
+
+    Raises:
+        ApiError: 404 if there is no environment of that name.
+    """
+    return list(crons.get(transaction, name, summary_of(transaction, name).plan_id).crons)
+
+
+def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
+    """SQLMesh's summary of an environment.
+
+    Raises:
+        ApiError: 404 if there is none of that name.
+    """
+    for summary in transaction.state.get_environments_summary():
+        if summary.name == name:
+            return summary
+    raise ApiError(
+        404, "TM-ENVIRONMENT", f"Environment '{name}' was not found. Create it with `tcloud sqlmesh plan {name}`."
+    )
+
+
+def _environment(transaction: Transaction, crons: EnvironmentCrons, summary: EnvironmentSummary) -> Environment:
+    facts = crons.get(transaction, summary.name, summary.plan_id)
+    gateway, default_catalog = _planned_with(transaction, summary)
+    return Environment(
+        name=summary.name,
+        status="updating" if summary.finalized_ts is None else "ready",
+        plan_id=summary.plan_id,
+        models=facts.models,
+        next_run_at=next_tick(facts.crons) if summary.name in _SCHEDULED else None,
+        gateway=gateway,
+        default_catalog=default_catalog,
+    )
+
+
+def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> tuple[str | None, str | None]:
+    """Gateway and default catalog of the plan that the environment is of, or else of its last successful one."""
+    row = transaction.connection.execute(
+        select(plans.c.gateway, plans.c.default_catalog)
+        .where(
+            plans.c.project == transaction.project.namespace,
+            plans.c.environment == summary.name,
+            (plans.c.plan_id == summary.plan_id) | (plans.c.status == Status.SUCCESS.value),
+        )
+        .order_by((plans.c.plan_id == summary.plan_id).desc(), plans.c.created_at.desc())
+        .limit(1)
+    ).first()
+    return (row.gateway, row.default_catalog) if row is not None else (None, None)
