@@ -1,0 +1,69 @@
+"""Plans and runs in what they share: they own executions, claims and console events."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import func, literal, select, union_all, update
+
+from server.database import Transaction
+from server.errors import ApiError
+from server.schema import evaluations, plans, runs
+from tcloud.wire.statuses import Status
+
+__all__ = ["NOTHING_TO_DO", "abort_lost_evaluations", "final_status", "owner_exists"]
+
+NOTHING_TO_DO = "nothing_to_do"
+"""How a run ends, for whoever watches, if nothing was due; its record says `success`."""
+
+
+def final_status(transaction: Transaction, owner_id: str) -> tuple[str, str | None] | None:
+    """Status and error of a plan or run that is over; None while it is not, or if there is none."""
+    project = transaction.project.namespace
+    row = transaction.connection.execute(
+        union_all(
+            select(plans.c.status, plans.c.error_message, literal(value=False).label("nothing_to_do")).where(
+                plans.c.project == project, plans.c.plan_id == owner_id
+            ),
+            select(runs.c.status, runs.c.error_message, runs.c.nothing_to_do).where(
+                runs.c.project == project, runs.c.run_id == owner_id
+            ),
+        )
+    ).first()
+    if row is None or not Status(row.status).is_final:
+        return None
+    return (NOTHING_TO_DO if row.nothing_to_do else row.status), row.error_message
+
+
+def owner_exists(transaction: Transaction, owner_id: str) -> None:
+    """Checks that there is such a plan or run.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    project = transaction.project.namespace
+    found = transaction.connection.execute(
+        union_all(
+            select(plans.c.plan_id).where(plans.c.project == project, plans.c.plan_id == owner_id),
+            select(runs.c.run_id).where(runs.c.project == project, runs.c.run_id == owner_id),
+        )
+    ).first()
+    if found is None:
+        raise ApiError(404, "TM-OWNER", f"There is no plan or run '{owner_id}' in {project}.")
+
+
+def abort_lost_evaluations(transaction: Transaction, owner_id: str) -> None:
+    """Closes the records of evaluations that nobody will close: their plan or run is over, their lease ran out."""
+    transaction.connection.execute(
+        update(evaluations)
+        .where(
+            evaluations.c.project == transaction.project.namespace,
+            evaluations.c.owner_id == owner_id,
+            evaluations.c.status.in_([Status.IN_PROGRESS.value, Status.SCHEDULED.value]),
+            func.coalesce(evaluations.c.lease_expires_at, func.now()) <= func.now(),
+        )
+        .values(
+            status=Status.ABORTED.value,
+            end_at=datetime.now(UTC),
+            lease_expires_at=None,
+            error_message="It was stopped together with what it belongs to.",
+        )
+    )

@@ -1,0 +1,208 @@
+"""What the server asks of Temporal: to start and stop plans and runs, and how they stand."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowAlreadyStartedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from server.errors import ApiError
+from server.projects import Project
+from server.settings import ServerSettings
+from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
+from workflows.codec import data_converter
+from workflows.environment import EnvironmentWorkflow
+from workflows.interfaces import CONTROL_QUEUE
+from workflows.payloads import EnvironmentState, PlanRef, RunInput
+from workflows.run import RunWorkflow
+
+__all__ = ["KeptSchedule", "TemporalGateway"]
+
+_QUEUE_TIMEOUT = timedelta(seconds=2)
+"""A place in a queue is worth a short wait: without a worker the plan is shown without it."""
+
+
+@dataclass(frozen=True)
+class KeptSchedule:
+    """A schedule of one environment, as Temporal keeps it."""
+
+    schedule_id: str
+    environment: str
+    cron: str
+    timezone: str
+    paused: bool
+
+
+class TemporalGateway:
+    """Temporal, one namespace for each project; connected when it is first needed.
+
+    Args:
+        settings: Where Temporal is, and the keys of its payloads.
+
+    Every method raises `ApiError` 503 if Temporal cannot be reached.
+    """
+
+    def __init__(self, settings: ServerSettings):
+        self._settings = settings
+        keys = {key_id: base64.b64decode(key.get_secret_value()) for key_id, key in settings.codec_keys.items()}
+        self._converter = data_converter(keys)
+        self._clients: dict[Project, Client] = {}
+        self._lock = asyncio.Lock()
+
+    async def client(self, project: Project) -> Client:
+        """The client of a project's namespace."""
+        async with self._lock:
+            if project not in self._clients:
+                async with self._reached():
+                    self._clients[project] = await Client.connect(
+                        self._settings.temporal_address,
+                        namespace=project.namespace,
+                        data_converter=self._converter,
+                        tls=self._settings.temporal_tls,
+                    )
+            return self._clients[project]
+
+    async def is_healthy(self, project: Project) -> bool:
+        """Whether the project's frontend answers now."""
+        client = await self.client(project)
+        async with self._reached():
+            return await client.service_client.check_health(timeout=_QUEUE_TIMEOUT)
+
+    async def submit_plan(self, project: Project, environment: str, plan_id: str) -> int:
+        """Puts a plan into its environment's queue and returns its place; repeating it is harmless."""
+        client = await self.client(project)
+        start = WithStartWorkflowOperation(
+            EnvironmentWorkflow.run,
+            EnvironmentState(environment=environment),
+            id=_environment_id(environment),
+            task_queue=CONTROL_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=_attributes("environment", environment),
+        )
+        async with self._reached():
+            return await client.execute_update_with_start_workflow(
+                EnvironmentWorkflow.submit_plan,
+                PlanRef(environment=environment, plan_id=plan_id),
+                start_workflow_operation=start,
+                id=plan_id,
+            )
+
+    async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> None:
+        """Takes a plan out of the queue, or cancels it if it is being applied."""
+        handle = (await self.client(project)).get_workflow_handle_for(
+            EnvironmentWorkflow.run, _environment_id(environment)
+        )
+        async with self._reached():
+            await handle.signal(EnvironmentWorkflow.cancel_plan, PlanRef(environment=environment, plan_id=plan_id))
+
+    async def queue(self, project: Project, environment: str) -> list[str]:
+        """The plans of an environment that are not done, the one being applied first; empty if nobody answers."""
+        handle = (await self.client(project)).get_workflow_handle_for(
+            EnvironmentWorkflow.run, _environment_id(environment)
+        )
+        try:
+            state = await handle.query(EnvironmentWorkflow.state, rpc_timeout=_QUEUE_TIMEOUT)
+        except RPCError:
+            return []
+        return state.queue
+
+    async def start_run(self, project: Project, environment: str, run_id: str) -> None:
+        """Starts a run by hand; repeating it is harmless."""
+        client = await self.client(project)
+        async with self._reached():
+            try:
+                await client.start_workflow(
+                    RunWorkflow.run,
+                    RunInput(environment=environment, trigger="manual"),
+                    id=_run_workflow_id(run_id),
+                    task_queue=CONTROL_QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    search_attributes=_attributes(
+                        "run",
+                        environment,
+                        SearchAttributePair(RUN_ID, run_id),
+                        SearchAttributePair(TRIGGER, "manual"),
+                    ),
+                )
+            except WorkflowAlreadyStartedError:
+                return
+
+    async def cancel_run(self, project: Project, run_id: str) -> bool:
+        """Asks a run to stop; False if it is over already."""
+        handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
+        async with self._reached():
+            try:
+                await handle.cancel()
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+            return True
+
+    async def schedules(self, project: Project) -> list[KeptSchedule]:
+        """The schedules of all environments."""
+        client = await self.client(project)
+        found = []
+        async with self._reached():
+            async for listed in await client.list_schedules():
+                memo = await listed.memo()
+                if "cron" in memo and "environment" in memo:
+                    state = listed.schedule.state if listed.schedule is not None else None
+                    found.append(_kept(listed.id, memo, paused=state is not None and state.paused))
+        return found
+
+    async def close(self) -> None:
+        """Forgets the clients, so that their connections close before the loop does."""
+        self._clients.clear()
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except (RPCError, RuntimeError, TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ApiError(
+                503,
+                "TM-TEMPORAL",
+                f"Temporal at {self._settings.temporal_address} cannot be reached, nothing was done: {reason}. "
+                "Try again once it serves.",
+            ) from error
+
+
+def _kept(schedule_id: str, memo: Mapping[str, object], *, paused: bool) -> KeptSchedule:
+    return KeptSchedule(
+        schedule_id=schedule_id,
+        environment=str(memo["environment"]),
+        cron=str(memo["cron"]),
+        timezone=str(memo.get("timezone") or "UTC"),
+        paused=paused,
+    )
+
+
+def _environment_id(environment: str) -> str:
+    return f"environment/{environment}"
+
+
+def _run_workflow_id(run_id: str) -> str:
+    return f"run/{run_id}"
+
+
+def _attributes(kind: str, environment: str, *more: SearchAttributePair[str]) -> TypedSearchAttributes:
+    return TypedSearchAttributes(
+        [SearchAttributePair(KIND, kind), SearchAttributePair(ENVIRONMENT, environment), *more]
+    )
