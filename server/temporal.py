@@ -102,13 +102,19 @@ class TemporalGateway:
                 id=plan_id,
             )
 
-    async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> None:
-        """Takes a plan out of the queue, or cancels it if it is being applied."""
+    async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
+        """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""
         handle = (await self.client(project)).get_workflow_handle_for(
             EnvironmentWorkflow.run, _environment_id(environment)
         )
         async with self._reached():
-            await handle.signal(EnvironmentWorkflow.cancel_plan, PlanRef(environment=environment, plan_id=plan_id))
+            try:
+                await handle.signal(EnvironmentWorkflow.cancel_plan, PlanRef(environment=environment, plan_id=plan_id))
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+            return True
 
     async def queue(self, project: Project, environment: str) -> list[str]:
         """The plans of an environment that are not done, the one being applied first; empty if nobody answers."""

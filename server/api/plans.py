@@ -1,0 +1,214 @@
+"""Plans: submit, watch, cancel; and what executors and workers say of them."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from server.access import Access, require
+from server.documents import DocumentKind, get_document
+from server.errors import ApiError
+from server.plans import (
+    StageDocuments,
+    Submission,
+    accept_plan,
+    forget_plan,
+    one_plan,
+    plans_of,
+    put_stages,
+    read_submission,
+    set_plan_status,
+    set_stage_status,
+)
+from server.projects import Role
+from server.settings import ServerSettings
+from server.temporal import TemporalGateway
+from tcloud.wire.plans import Plan
+from tcloud.wire.statuses import Status
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["plans"])
+
+Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
+ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
+Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class StatusReport(BaseModel):
+    """How a plan or one of its stages stands."""
+
+    status: Status
+    error_message: str | None = None
+
+
+class Origin(BaseModel):
+    """Where a plan was made."""
+
+    gateway: str
+    """The gateway that was selected."""
+    default_catalog: str | None = None
+    sqlmesh_version: str
+
+
+def _temporal(request: Request) -> TemporalGateway:
+    temporal: TemporalGateway = request.app.state.temporal
+    return temporal
+
+
+Temporal = Annotated[TemporalGateway, Depends(_temporal)]
+
+
+@router.post("/plans", status_code=201, summary="Submit a plan")
+async def submit(
+    request: Request,
+    response: Response,
+    access: Developer,
+    temporal: Temporal,
+    origin: Annotated[Origin, Query()],
+) -> Plan:
+    """Takes SQLMesh's `EvaluatablePlan` as JSON; a plan that is here already is answered with 200 and left alone."""
+    body = await _body(request)
+    submission = read_submission(body)
+    is_new = await run_in_threadpool(_accept, access, submission, body, origin)
+    plan = await run_in_threadpool(_one, access, submission.plan_id)
+    if not is_new:
+        response.status_code = 200
+    if plan.status is not Status.SCHEDULED:
+        return plan
+    try:
+        # Also where the plan is here already: whoever sent it may have gone before it was in the queue.
+        position = await temporal.submit_plan(access.project, plan.environment, plan.plan_id)
+    except ApiError:
+        if is_new:
+            await run_in_threadpool(_forget, access, plan.plan_id)
+        raise
+    return plan.model_copy(update={"queue_position": position})
+
+
+@router.get("/plans", summary="Plans, newest first")
+async def plans(access: Anyone, temporal: Temporal, environment: str | None = None, limit: Limit = 50) -> list[Plan]:
+    found = await run_in_threadpool(_many, access, environment, limit)
+    return await _with_positions(access, temporal, found)
+
+
+@router.get("/plans/{plan_id}", summary="One plan with its stages")
+async def plan(plan_id: str, access: Anyone, temporal: Temporal) -> Plan:
+    found = await run_in_threadpool(_one, access, plan_id)
+    return (await _with_positions(access, temporal, [found]))[0]
+
+
+@router.post("/plans/{plan_id}/cancel", summary="Stop a plan")
+async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
+    """Takes a plan out of its environment's queue, or stops it where it is being applied."""
+    found = await run_in_threadpool(_one, access, plan_id)
+    if found.status is Status.ABORTED:
+        return found
+    if found.status.is_final:
+        raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({found.status}): there is nothing to cancel.")
+    if not await temporal.cancel_plan(access.project, found.environment, plan_id):
+        report = StatusReport(status=Status.ABORTED, error_message=f"Cancelled by {access.client_id}.")
+        await run_in_threadpool(status, plan_id, report, access)
+    return await run_in_threadpool(_one, access, plan_id)
+
+
+@router.get("/plans/{plan_id}/evaluatable", summary="The plan as it was submitted", response_class=Response)
+def evaluatable(plan_id: str, access: ExecutorOnly) -> Response:
+    return _document(access, DocumentKind.PLAN, plan_id)
+
+
+@router.put("/plans/{plan_id}/stages", status_code=204, summary="Keep the stages of a plan")
+def stages(plan_id: str, body: StageDocuments, access: ExecutorOnly) -> None:
+    with access.database.transaction(access.project) as transaction:
+        put_stages(transaction, plan_id, body)
+
+
+@router.get("/plans/{plan_id}/stages/{index}", summary="One stage's document", response_class=Response)
+def stage(plan_id: str, index: int, access: ExecutorOnly) -> Response:
+    return _document(access, DocumentKind.STAGE, f"{plan_id}.{index}")
+
+
+@router.post("/plans/{plan_id}/stages/{index}/status", status_code=204, summary="Record how a stage stands")
+def stage_status(plan_id: str, index: int, body: StatusReport, access: Machine) -> None:
+    with access.database.transaction(access.project) as transaction:
+        set_stage_status(transaction, plan_id, index, body.status, body.error_message)
+
+
+@router.post("/plans/{plan_id}/status", status_code=204, summary="Record how a plan stands")
+def status(plan_id: str, body: StatusReport, access: Annotated[Access, Depends(require(Role.WORKER))]) -> None:
+    with access.database.transaction(access.project) as transaction:
+        set_plan_status(transaction, plan_id, body.status, body.error_message)
+
+
+async def _body(request: Request) -> bytes:
+    settings: ServerSettings = request.app.state.settings
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > settings.max_plan_bytes:
+            raise ApiError(
+                413,
+                "TM-SIZE",
+                f"The plan is larger than {settings.max_plan_bytes} bytes, as much as this server takes: "
+                "plan fewer models at once, or have TEMPOMESH_SERVER_MAX_PLAN_BYTES raised.",
+            )
+    return bytes(body)
+
+
+async def _with_positions(access: Access, temporal: TemporalGateway, found: list[Plan]) -> list[Plan]:
+    queues = {environment: await _queue(access, temporal, environment) for environment in sorted(_waiting(found))}
+    return [
+        plan.model_copy(update={"queue_position": queues[plan.environment].index(plan.plan_id)})
+        if not plan.status.is_final and plan.plan_id in queues[plan.environment]
+        else plan
+        for plan in found
+    ]
+
+
+def _waiting(found: Iterable[Plan]) -> set[str]:
+    return {plan.environment for plan in found if not plan.status.is_final}
+
+
+async def _queue(access: Access, temporal: TemporalGateway, environment: str) -> list[str]:
+    try:
+        return await temporal.queue(access.project, environment)
+    except ApiError:
+        # The record is worth showing while Temporal is away.
+        return []
+
+
+def _accept(access: Access, submission: Submission, body: bytes, origin: Origin) -> bool:
+    with access.database.transaction(access.project) as transaction:
+        return accept_plan(
+            transaction,
+            submission,
+            body,
+            gateway=origin.gateway,
+            default_catalog=origin.default_catalog,
+            sqlmesh_version=origin.sqlmesh_version,
+            created_by=access.client_id,
+        )
+
+
+def _forget(access: Access, plan_id: str) -> None:
+    with access.database.transaction(access.project) as transaction:
+        forget_plan(transaction, plan_id)
+
+
+def _one(access: Access, plan_id: str) -> Plan:
+    with access.database.transaction(access.project) as transaction:
+        return one_plan(transaction, plan_id)
+
+
+def _many(access: Access, environment: str | None, limit: int) -> list[Plan]:
+    with access.database.transaction(access.project) as transaction:
+        return plans_of(transaction, environment, limit)
+
+
+def _document(access: Access, kind: DocumentKind, document_id: str) -> Response:
+    with access.database.transaction(access.project) as transaction:
+        return Response(get_document(transaction, kind, document_id), media_type="application/json")

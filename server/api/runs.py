@@ -1,0 +1,110 @@
+"""Runs: start, watch, cancel; and what executors and workers say of them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from server.access import Access, require
+from server.errors import ApiError
+from server.projects import Role
+from server.runs import begin_run, create_run, forget_run, one_run, runs_of, set_run_status
+from server.temporal import TemporalGateway
+from tcloud.wire.runs import Run, RunOptions, RunTrigger
+from tcloud.wire.statuses import Status
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["runs"])
+
+Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
+ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
+Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class RunBeginning(BaseModel):
+    """What an executor knows of a run before it prepares it."""
+
+    environment: str
+    trigger: RunTrigger = RunTrigger.SCHEDULE
+
+
+class RunStatus(BaseModel):
+    """How a run stands: one of the statuses, or `nothing_to_do`."""
+
+    status: str
+    error_message: str | None = None
+
+
+def _temporal(request: Request) -> TemporalGateway:
+    temporal: TemporalGateway = request.app.state.temporal
+    return temporal
+
+
+Temporal = Annotated[TemporalGateway, Depends(_temporal)]
+
+
+@router.post("/runs", status_code=201, summary="Start a run by hand")
+async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
+    run = await run_in_threadpool(_create, access, body)
+    try:
+        await temporal.start_run(access.project, run.environment, run.run_id)
+    except ApiError:
+        await run_in_threadpool(_forget, access, run.run_id)
+        raise
+    return run
+
+
+@router.get("/runs", summary="Runs, newest first")
+def runs(access: Anyone, environment: str | None = None, limit: Limit = 50) -> list[Run]:
+    with access.database.transaction(access.project) as transaction:
+        return runs_of(transaction, environment, limit)
+
+
+@router.get("/runs/{run_id}", summary="One run with its evaluations")
+def run(run_id: str, access: Anyone) -> Run:
+    with access.database.transaction(access.project) as transaction:
+        return one_run(transaction, run_id)
+
+
+@router.post("/runs/{run_id}/cancel", summary="Stop a run")
+async def cancel(run_id: str, access: Developer, temporal: Temporal) -> Run:
+    """Evaluations in flight are stopped; what they finished until then is kept."""
+    found = await run_in_threadpool(run, run_id, access)
+    if found.status is Status.ABORTED:
+        return found
+    if found.status.is_final:
+        raise ApiError(409, "TM-OVER", f"Run '{run_id}' is over ({found.status}): there is nothing to cancel.")
+    await temporal.cancel_run(access.project, run_id)
+    return await run_in_threadpool(_abort, access, run_id)
+
+
+@router.post("/runs/{run_id}/begin", summary="Record that a run is being prepared, learn its options")
+def begin(run_id: str, body: RunBeginning, access: ExecutorOnly) -> RunOptions:
+    with access.database.transaction(access.project) as transaction:
+        return begin_run(transaction, run_id, body.environment, body.trigger)
+
+
+@router.post("/runs/{run_id}/status", status_code=204, summary="Record how a run stands")
+def status(run_id: str, body: RunStatus, access: Machine) -> None:
+    with access.database.transaction(access.project) as transaction:
+        set_run_status(transaction, run_id, body.status, body.error_message)
+
+
+def _create(access: Access, options: RunOptions) -> Run:
+    with access.database.transaction(access.project) as transaction:
+        return create_run(transaction, options, access.client_id)
+
+
+def _forget(access: Access, run_id: str) -> None:
+    with access.database.transaction(access.project) as transaction:
+        forget_run(transaction, run_id)
+
+
+def _abort(access: Access, run_id: str) -> Run:
+    with access.database.transaction(access.project) as transaction:
+        set_run_status(transaction, run_id, Status.ABORTED, f"Cancelled by {access.client_id}.")
+        return one_run(transaction, run_id)

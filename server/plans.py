@@ -1,0 +1,320 @@
+"""Plans: accepted once, applied by Temporal, recorded here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import orjson
+from pydantic import BaseModel
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlmesh.core.environment import Environment
+
+from server.database import Transaction
+from server.documents import DocumentKind, put_document
+from server.errors import ApiError
+from server.executors import live_gateways
+from server.owners import abort_lost_evaluations
+from server.schema import documents, plan_stages, plans
+from tcloud.wire.plans import Plan, PlanStage
+from tcloud.wire.statuses import Status
+
+__all__ = [
+    "StageDocuments",
+    "StageName",
+    "Submission",
+    "accept_plan",
+    "forget_plan",
+    "one_plan",
+    "plans_of",
+    "put_stages",
+    "read_submission",
+    "set_plan_status",
+    "set_stage_status",
+]
+
+_OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the server reads of an `EvaluatablePlan`; the rest is for the executors."""
+
+    plan_id: str
+    environment: str
+    previous_plan_id: str | None
+
+
+class StageName(BaseModel):
+    """A stage of SQLMesh's `build_plan_stages`."""
+
+    index: int
+    name: str
+
+
+class StageDocuments(BaseModel):
+    """The stages of a plan and, in the same order, what an executor has to know to apply each."""
+
+    stages: list[StageName]
+    documents: list[object]
+
+
+def read_submission(body: bytes) -> Submission:
+    """Reads the ids out of a plan's JSON.
+
+    Raises:
+        ApiError: 422 if it is no `EvaluatablePlan`.
+    """
+    try:
+        environment = orjson.loads(body)["environment"]
+        return Submission(
+            plan_id=str(environment["plan_id"]),
+            # SQLMesh's own normalization: an environment has one name, however it was typed.
+            environment=Environment.sanitize_name(str(environment["name"])),
+            previous_plan_id=environment.get("previous_plan_id"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ApiError(
+            422,
+            "TM-PLAN",
+            f"The body is not a plan as SQLMesh serializes it ({error}): submit it with `tcloud sqlmesh`.",
+        ) from error
+
+
+def accept_plan(
+    transaction: Transaction,
+    submission: Submission,
+    body: bytes,
+    *,
+    gateway: str,
+    default_catalog: str | None,
+    sqlmesh_version: str,
+    created_by: str,
+) -> bool:
+    """Stores a plan that is to be applied; False if it is stored already.
+
+    Raises:
+        ApiError: 409 if the plan was made with another SQLMesh, or its environment has changed since; 422 if no
+            executor serves the gateway.
+    """
+    if _exists(transaction, submission.plan_id):
+        return False
+    own_version = version("sqlmesh")
+    if sqlmesh_version != own_version:
+        raise ApiError(
+            409,
+            "TM-VERSION",
+            f"The plan was made with SQLMesh {sqlmesh_version}, this project runs {own_version}: "
+            f"install sqlmesh=={own_version} and plan again.",
+        )
+    _check_gateway(transaction, gateway)
+    _check_environment(transaction, submission)
+    statement = insert(plans).values(
+        project=transaction.project.namespace,
+        plan_id=submission.plan_id,
+        environment=submission.environment,
+        status=Status.SCHEDULED.value,
+        created_by=created_by,
+        gateway=gateway,
+        default_catalog=default_catalog,
+    )
+    stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(plans.c.plan_id)).first()
+    if stored is None:
+        return False
+    put_document(transaction, DocumentKind.PLAN, submission.plan_id, body)
+    return True
+
+
+def forget_plan(transaction: Transaction, plan_id: str) -> None:
+    """Removes a plan that never got into its environment's queue."""
+    project = transaction.project.namespace
+    transaction.connection.execute(
+        delete(plans).where(
+            plans.c.project == project, plans.c.plan_id == plan_id, plans.c.status == Status.SCHEDULED.value
+        )
+    )
+    transaction.connection.execute(
+        delete(documents).where(
+            documents.c.project == project,
+            documents.c.kind == DocumentKind.PLAN.value,
+            documents.c.document_id == plan_id,
+        )
+    )
+
+
+def one_plan(transaction: Transaction, plan_id: str) -> Plan:
+    """One plan with its stages; its place in the queue is Temporal's to say.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    found = _read(transaction, plan_id=plan_id)
+    if not found:
+        raise _unknown(transaction, plan_id)
+    return found[0]
+
+
+def plans_of(transaction: Transaction, environment: str | None, limit: int) -> list[Plan]:
+    """Plans with their stages, newest first."""
+    return _read(transaction, environment=environment, limit=limit)
+
+
+def put_stages(transaction: Transaction, plan_id: str, stages: StageDocuments) -> None:
+    """Stores the stages of a plan; putting them again replaces them.
+
+    Raises:
+        ApiError: 404 if there is no such plan, 422 if there is not one document for each stage.
+    """
+    if not _exists(transaction, plan_id):
+        raise _unknown(transaction, plan_id)
+    if len(stages.stages) != len(stages.documents):
+        raise ApiError(422, "TM-STAGES", f"Plan {plan_id}: each stage takes one document.")
+    project = transaction.project.namespace
+    transaction.connection.execute(
+        delete(plan_stages).where(plan_stages.c.project == project, plan_stages.c.plan_id == plan_id)
+    )
+    for stage, document in zip(stages.stages, stages.documents, strict=True):
+        transaction.connection.execute(
+            insert(plan_stages).values(
+                project=project,
+                plan_id=plan_id,
+                index=stage.index,
+                name=stage.name,
+                status=Status.SCHEDULED.value,
+            )
+        )
+        put_document(transaction, DocumentKind.STAGE, f"{plan_id}.{stage.index}", orjson.dumps(document))
+
+
+def set_stage_status(transaction: Transaction, plan_id: str, index: int, status: Status, error: str | None) -> None:
+    """Records how a stage stands; a stage that is over stays as it is.
+
+    Raises:
+        ApiError: 404 if there is no such stage.
+    """
+    stage = (
+        plan_stages.c.project == transaction.project.namespace,
+        plan_stages.c.plan_id == plan_id,
+        plan_stages.c.index == index,
+    )
+    now = datetime.now(UTC)
+    transaction.connection.execute(
+        update(plan_stages)
+        .where(*stage, plan_stages.c.status.in_(_OPEN))
+        .values(
+            status=status.value,
+            start_at=func.coalesce(plan_stages.c.start_at, now),
+            end_at=now if status.is_final else None,
+            error_message=error,
+        )
+    )
+    if transaction.connection.execute(select(plan_stages.c.index).where(*stage)).first() is None:
+        raise ApiError(404, "TM-STAGE", f"Plan {plan_id} has no stage {index}.")
+
+
+def set_plan_status(transaction: Transaction, plan_id: str, status: Status, error: str | None) -> None:
+    """Records how a plan stands; a plan that is over stays as it is, and with it end its open stages.
+
+    Raises:
+        ApiError: 404 if there is no such plan.
+    """
+    if not _exists(transaction, plan_id):
+        raise _unknown(transaction, plan_id)
+    project = transaction.project.namespace
+    now = datetime.now(UTC)
+    transaction.connection.execute(
+        update(plans)
+        .where(plans.c.project == project, plans.c.plan_id == plan_id, plans.c.status.in_(_OPEN))
+        .values(
+            status=status.value,
+            start_at=plans.c.start_at if status.is_final else func.coalesce(plans.c.start_at, now),
+            end_at=now if status.is_final else None,
+            error_message=error,
+        )
+    )
+    if status.is_final:
+        _close_stages(transaction, plan_id, status, now)
+        abort_lost_evaluations(transaction, plan_id)
+
+
+def _close_stages(transaction: Transaction, plan_id: str, status: Status, now: datetime) -> None:
+    for was, becomes in ((Status.IN_PROGRESS, status), (Status.SCHEDULED, Status.SKIPPED)):
+        transaction.connection.execute(
+            update(plan_stages)
+            .where(
+                plan_stages.c.project == transaction.project.namespace,
+                plan_stages.c.plan_id == plan_id,
+                plan_stages.c.status == was.value,
+            )
+            .values(status=becomes.value, end_at=now)
+        )
+
+
+def _check_gateway(transaction: Transaction, gateway: str) -> None:
+    served = [live.name for live in live_gateways(transaction)]
+    if gateway in served:
+        return
+    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
+    raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
+
+
+def _check_environment(transaction: Transaction, submission: Submission) -> None:
+    existing = next((s for s in transaction.state.get_environments_summary() if s.name == submission.environment), None)
+    if existing is None or existing.expired or existing.plan_id == submission.previous_plan_id:
+        return
+    author = transaction.connection.execute(
+        select(plans.c.created_by).where(
+            plans.c.project == transaction.project.namespace, plans.c.plan_id == existing.plan_id
+        )
+    ).scalar()
+    by_whom = f" by {author}" if author else ""
+    # In the words of SQLMesh's ConflictingPlanError, which its users know.
+    raise ApiError(
+        409,
+        "TM-CONFLICT",
+        f"Another plan ({existing.plan_id}) was applied{by_whom} to the target environment "
+        f"'{submission.environment}' while your current plan ({submission.plan_id}) was still in progress, "
+        "interrupting it. Please re-apply your plan to resolve this error.",
+        error_type="ConflictingPlanError",
+    )
+
+
+def _exists(transaction: Transaction, plan_id: str) -> bool:
+    return (
+        transaction.connection.execute(
+            select(plans.c.plan_id).where(plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
+        ).first()
+        is not None
+    )
+
+
+def _unknown(transaction: Transaction, plan_id: str) -> ApiError:
+    return ApiError(
+        404, "TM-PLAN", f"There is no plan '{plan_id}' in {transaction.project.namespace}: see `tcloud plans list`."
+    )
+
+
+def _read(
+    transaction: Transaction, *, plan_id: str | None = None, environment: str | None = None, limit: int = 1
+) -> list[Plan]:
+    query = select(plans).where(plans.c.project == transaction.project.namespace)
+    if plan_id is not None:
+        query = query.where(plans.c.plan_id == plan_id)
+    if environment is not None:
+        query = query.where(plans.c.environment == environment)
+    rows = transaction.connection.execute(query.order_by(plans.c.created_at.desc()).limit(limit)).all()
+    stages = _stages(transaction, [row.plan_id for row in rows])
+    return [Plan.model_validate({**row._mapping, "stages": stages.get(row.plan_id, [])}) for row in rows]
+
+
+def _stages(transaction: Transaction, plan_ids: Sequence[str]) -> dict[str, list[PlanStage]]:
+    rows = transaction.connection.execute(
+        select(plan_stages)
+        .where(plan_stages.c.project == transaction.project.namespace, plan_stages.c.plan_id.in_(plan_ids))
+        .order_by(plan_stages.c.index)
+    )
+    found: dict[str, list[PlanStage]] = {}
+    for row in rows:
+        found.setdefault(row.plan_id, []).append(PlanStage.model_validate(dict(row._mapping)))
+    return found

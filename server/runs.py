@@ -1,0 +1,192 @@
+"""Runs: started by hand or by a schedule, evaluated by Temporal, recorded here."""
+
+import re
+from datetime import UTC, datetime
+
+from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.environments import summary_of
+from server.errors import ApiError
+from server.owners import NOTHING_TO_DO, abort_lost_evaluations
+from server.schema import evaluations, event_streams, events, runs
+from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
+from tcloud.wire.statuses import Status
+
+__all__ = ["begin_run", "create_run", "forget_run", "one_run", "runs_of", "set_run_status"]
+
+_OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
+_TICK = re.compile(r"(?P<environment>.+)-\d{4}-\d{2}-\d{2}T[0-9:]+Z\Z")
+"""The id that Temporal gives a run of a schedule: the environment and the tick."""
+
+
+def create_run(transaction: Transaction, options: RunOptions, created_by: str) -> Run:
+    """Records a run that is about to be started by hand.
+
+    Raises:
+        ApiError: 404 if there is no such environment.
+    """
+    summary_of(transaction, options.environment)
+    run_id = f"{options.environment}-manual-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    transaction.connection.execute(
+        insert(runs).values(
+            project=transaction.project.namespace,
+            run_id=run_id,
+            environment=options.environment,
+            status=Status.SCHEDULED.value,
+            trigger=RunTrigger.MANUAL.value,
+            created_by=created_by,
+            options=options.model_dump(mode="json"),
+        )
+    )
+    return one_run(transaction, run_id)
+
+
+def forget_run(transaction: Transaction, run_id: str) -> None:
+    """Removes a run that never began, or had nothing to do, with all that was told of it."""
+    project = transaction.project.namespace
+    for table, column in (
+        (events, events.c.owner_id),
+        (event_streams, event_streams.c.owner_id),
+        (runs, runs.c.run_id),
+    ):
+        transaction.connection.execute(delete(table).where(table.c.project == project, column == run_id))
+
+
+def begin_run(transaction: Transaction, run_id: str, environment: str, trigger: RunTrigger) -> RunOptions:
+    """Records that a run is being prepared, and returns its options; a run of a schedule is recorded only now."""
+    options = RunOptions(environment=environment)
+    opened = {"status": Status.IN_PROGRESS.value, "start_at": datetime.now(UTC)}
+    transaction.connection.execute(
+        insert(runs)
+        .values(
+            project=transaction.project.namespace,
+            run_id=run_id,
+            environment=environment,
+            trigger=trigger.value,
+            options=options.model_dump(mode="json"),
+            **opened,
+        )
+        .on_conflict_do_update(
+            index_elements=["project", "run_id"], set_=opened, where=runs.c.status == Status.SCHEDULED.value
+        )
+    )
+    return RunOptions.model_validate(_row(transaction, run_id).options)
+
+
+def one_run(transaction: Transaction, run_id: str) -> Run:
+    """One run with its evaluations.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    run = _run(_row(transaction, run_id))
+    return run.model_copy(update={"evaluations": _evaluations(transaction, run)})
+
+
+def runs_of(transaction: Transaction, environment: str | None, limit: int) -> list[Run]:
+    """Runs without their evaluations, newest first."""
+    query = select(runs).where(runs.c.project == transaction.project.namespace)
+    if environment is not None:
+        query = query.where(runs.c.environment == environment)
+    rows = transaction.connection.execute(query.order_by(runs.c.start_at.desc(), runs.c.run_id.desc()).limit(limit))
+    return [_run(row) for row in rows]
+
+
+def set_run_status(transaction: Transaction, run_id: str, status: str, error: str | None) -> None:
+    """Records how a run stands or ended; a run that is over stays as it is.
+
+    A run of a schedule that found nothing due leaves no record. One that failed before it began gets its record here.
+
+    Raises:
+        ApiError: 404 if there is no such run and its id is not one of a schedule, 422 for an unknown status.
+    """
+    project = transaction.project.namespace
+    trigger = transaction.connection.execute(
+        select(runs.c.trigger).where(runs.c.project == project, runs.c.run_id == run_id)
+    ).scalar()
+    is_idle = status == NOTHING_TO_DO
+    if is_idle and trigger in (None, RunTrigger.SCHEDULE.value):
+        forget_run(transaction, run_id)
+        return
+    if trigger is None:
+        begin_run(transaction, run_id, _environment_of(transaction, run_id), RunTrigger.SCHEDULE)
+    final = Status.SUCCESS if is_idle else _status(status)
+    transaction.connection.execute(
+        update(runs)
+        .where(runs.c.project == project, runs.c.run_id == run_id, runs.c.status.in_(_OPEN))
+        .values(
+            status=final.value,
+            end_at=datetime.now(UTC) if final.is_final else None,
+            error_message=error,
+            nothing_to_do=is_idle,
+        )
+    )
+    if final.is_final:
+        abort_lost_evaluations(transaction, run_id)
+
+
+def _status(text: str) -> Status:
+    try:
+        return Status(text)
+    except ValueError as error:
+        known = ", ".join([*Status, NOTHING_TO_DO])
+        raise ApiError(422, "TM-STATUS", f"'{text}' is not a status; there are {known}.") from error
+
+
+def _environment_of(transaction: Transaction, run_id: str) -> str:
+    match = _TICK.match(run_id)
+    if match is None:
+        raise _unknown(transaction, run_id)
+    return match["environment"]
+
+
+def _row(transaction: Transaction, run_id: str) -> Row[tuple[object, ...]]:
+    row = transaction.connection.execute(
+        select(runs).where(runs.c.project == transaction.project.namespace, runs.c.run_id == run_id)
+    ).first()
+    if row is None:
+        raise _unknown(transaction, run_id)
+    return row
+
+
+def _unknown(transaction: Transaction, run_id: str) -> ApiError:
+    return ApiError(
+        404, "TM-RUN", f"There is no run '{run_id}' in {transaction.project.namespace}: see `tcloud runs list`."
+    )
+
+
+def _run(row: Row[tuple[object, ...]]) -> Run:
+    return Run.model_validate(dict(row._mapping))
+
+
+def _evaluations(transaction: Transaction, run: Run) -> list[Evaluation]:
+    rows = transaction.connection.execute(
+        select(evaluations, (evaluations.c.lease_expires_at < func.now()).label("is_lost"))
+        .where(
+            evaluations.c.project == transaction.project.namespace,
+            evaluations.c.owner_id == run.run_id,
+        )
+        .order_by(evaluations.c.start_at.nulls_last(), evaluations.c.unit)
+    )
+    return [_evaluation(row, is_over=run.status.is_final) for row in rows]
+
+
+def _evaluation(row: Row[tuple[object, ...]], *, is_over: bool) -> Evaluation:
+    found = dict(row._mapping)
+    if is_over and row.is_lost:
+        # Its executor went away in the middle, and nobody takes it up again.
+        found["status"] = Status.ABORTED.value
+    return Evaluation.model_validate(
+        {
+            **found,
+            "run_id": row.owner_id,
+            "interval_start": _time(row.interval_start),
+            "interval_end": _time(row.interval_end),
+        }
+    )
+
+
+def _time(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
