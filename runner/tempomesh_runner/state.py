@@ -33,6 +33,8 @@ from sqlmesh.core.state_sync.common import (
 from sqlmesh.utils.date import TimeLike, to_timestamp
 from sqlmesh.utils.errors import SQLMeshError
 
+from tempomesh_runner.overlay import SnapshotOverlay
+
 __all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer"]
 
 Transport = Callable[[str, bytes], bytes]
@@ -41,6 +43,7 @@ Transport = Callable[[str, bytes], bytes]
 READ_METHODS = frozenset(
     {
         "get_snapshots",
+        "get_snapshot_overlays",
         "get_snapshots_by_names",
         "snapshots_exist",
         "get_intervals",
@@ -75,7 +78,7 @@ WRITE_METHODS = frozenset(
 )
 """Methods that only executors may call."""
 
-_SERVER_SIDE_ONLY = "The state of a Tempomesh project is kept by its server, which {what} itself."
+_SERVER_SIDE_ONLY = "The state of a Tempomesh project is kept by its server: only the server {what}."
 
 
 class RemoteStateSync(StateSync):
@@ -97,6 +100,10 @@ class RemoteStateSync(StateSync):
             snapshots, [SnapshotIntervals.model_validate(i) for i in result["intervals"]]
         )
         return {s.snapshot_id: s for s in snapshots}
+
+    def get_snapshot_overlays(self, snapshot_ids: Iterable[SnapshotIdLike]) -> list[SnapshotOverlay]:
+        """What may have changed in snapshots that the caller has kept; of those that no longer exist, nothing."""
+        return [SnapshotOverlay(**o) for o in self._call("get_snapshot_overlays", ids=_ids(snapshot_ids))]
 
     def get_snapshots_by_names(
         self, snapshot_names: Iterable[str], current_ts: int | None = None, exclude_expired: bool = True
@@ -282,13 +289,13 @@ class RemoteStateSync(StateSync):
         raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="creates and removes it"))
 
     def migrate(self, skip_backup: bool = False, promoted_snapshots_only: bool = True) -> None:
-        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it when it starts"))
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it, when it starts"))
 
     def rollback(self) -> None:
-        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it when it starts"))
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it, when it starts"))
 
     def import_(self, stream: StateStream, clear: bool = True) -> None:
-        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="imports it"))
+        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="changes it, by plans and runs"))
 
     def _call(self, method: str, **arguments: t.Any) -> t.Any:
         return json.loads(self._transport(method, json.dumps(arguments).encode()))
@@ -308,6 +315,9 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "get_snapshots":
             snapshots = state.get_snapshots(_parse_ids(args["ids"])).values()
             return {"snapshots": [_json(s) for s in snapshots], "intervals": []}
+        case "get_snapshot_overlays":
+            kept = state.get_snapshots(_parse_ids(args["ids"])).values()
+            return [SnapshotOverlay.of(s).model_dump() for s in kept]
         case "get_snapshots_by_names":
             found = state.get_snapshots_by_names(args["names"], args["current_ts"], args["exclude_expired"])
             return [_json(s) for s in found]

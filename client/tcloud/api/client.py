@@ -1,0 +1,166 @@
+"""What a person's machine asks of the server: one method for each call."""
+
+import gzip
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from tcloud.api.answers import raise_for_answer, unreachable
+from tcloud.api.events import StreamEvent, follow
+from tcloud.wire.environments import Environment, Schedule
+from tcloud.wire.executors import Bootstrap, Executor, Gateway
+from tcloud.wire.plans import Plan
+from tcloud.wire.runs import Run, RunOptions
+
+__all__ = ["Api"]
+
+_COMPRESS_FROM_BYTES = 2048
+_TIMEOUT = httpx.Timeout(120, connect=10)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Api:
+    """Synchronous client for one project.
+
+    Args:
+        url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
+        token: The bearer token, None to go without.
+
+    Every method raises one of `tcloud.errors`: `NotReachableError` if there is no answer, `NotAllowedError` if the
+    token is missing, wrong or of too small a role, otherwise `NotFoundError`, `ConflictError`, `InvalidError` or
+    `ServerFailedError`.
+    """
+
+    def __init__(self, url: str, token: str | None):
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url + "/api/",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=_TIMEOUT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections; the client cannot be used any more."""
+        self._http.close()
+
+    def bootstrap(self) -> Bootstrap:
+        """The project, the server's versions, and its gateways."""
+        return self._one(Bootstrap, "bootstrap")
+
+    def gateways(self) -> list[Gateway]:
+        """The gateways that live executors serve."""
+        return self._many(Gateway, "gateways")
+
+    def state(self, method: str, body: bytes) -> bytes:
+        """One call of the state contract (`tempomesh_runner.state`), JSON in and out."""
+        return self._send("POST", f"state/{method}", content=body).content
+
+    def submit_plan(self, plan: str, *, gateway: str, default_catalog: str | None, sqlmesh_version: str) -> Plan:
+        """Submits an `EvaluatablePlan` as SQLMesh's JSON; the same plan again changes nothing.
+
+        Args:
+            plan: The plan's own `.json()`.
+            gateway: The gateway that was selected when the plan was made.
+            default_catalog: That gateway's default catalog.
+            sqlmesh_version: The version that made the plan.
+        """
+        params = {"gateway": gateway, "sqlmesh_version": sqlmesh_version}
+        if default_catalog is not None:
+            params["default_catalog"] = default_catalog
+        answer = self._send("POST", "plans", content=plan.encode(), params=params)
+        return Plan.model_validate_json(answer.content)
+
+    def plans(self, environment: str | None = None, limit: int | None = None) -> list[Plan]:
+        """Plans, newest first."""
+        return self._many(Plan, "plans", environment=environment, limit=limit)
+
+    def plan(self, plan_id: str) -> Plan:
+        """One plan with its stages."""
+        return self._one(Plan, f"plans/{_segment(plan_id)}")
+
+    def cancel_plan(self, plan_id: str) -> Plan:
+        """Asks for a plan to be stopped."""
+        return Plan.model_validate_json(self._send("POST", f"plans/{_segment(plan_id)}/cancel").content)
+
+    def plan_events(self, plan_id: str) -> Iterator[StreamEvent]:
+        """Everything that SQLMesh's console was told while the plan was applied, and how it ended."""
+        return follow(self._http, f"plans/{_segment(plan_id)}/events")
+
+    def start_run(self, options: RunOptions) -> Run:
+        """Starts a run by hand."""
+        return Run.model_validate_json(self._send("POST", "runs", content=options.model_dump_json().encode()).content)
+
+    def runs(self, environment: str | None = None, limit: int | None = None) -> list[Run]:
+        """Runs, newest first."""
+        return self._many(Run, "runs", environment=environment, limit=limit)
+
+    def run(self, run_id: str) -> Run:
+        """One run with its evaluations."""
+        return self._one(Run, f"runs/{_segment(run_id)}")
+
+    def cancel_run(self, run_id: str) -> Run:
+        """Asks for a run to be stopped."""
+        return Run.model_validate_json(self._send("POST", f"runs/{_segment(run_id)}/cancel").content)
+
+    def run_events(self, run_id: str) -> Iterator[StreamEvent]:
+        """Everything that SQLMesh's console was told during a run, and how it ended."""
+        return follow(self._http, f"runs/{_segment(run_id)}/events")
+
+    def environments(self) -> list[Environment]:
+        """The project's environments."""
+        return self._many(Environment, "environments")
+
+    def environment(self, name: str) -> Environment:
+        """One environment."""
+        return self._one(Environment, f"environments/{_segment(name)}")
+
+    def invalidate_environment(self, name: str) -> None:
+        """Lets an environment expire now, so that the janitor removes it."""
+        self._send("POST", f"environments/{_segment(name)}/invalidate")
+
+    def schedules(self) -> list[Schedule]:
+        """The schedules that Temporal keeps for the project."""
+        return self._many(Schedule, "schedules")
+
+    def executors(self) -> list[Executor]:
+        """Executors that were seen lately."""
+        return self._many(Executor, "executors")
+
+    def _one(self, model: type[Model], path: str) -> Model:
+        return model.model_validate_json(self._send("GET", path).content)
+
+    def _many(self, model: type[Model], path: str, **params: str | int | None) -> list[Model]:
+        given = {name: value for name, value in params.items() if value is not None}
+        return TypeAdapter(list[model]).validate_json(self._send("GET", path, params=given).content)  # type: ignore[valid-type]
+
+    def _send(
+        self, method: str, path: str, *, content: bytes | None = None, params: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        headers = {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+            if len(content) >= _COMPRESS_FROM_BYTES:
+                content = gzip.compress(content, compresslevel=3)
+                headers["Content-Encoding"] = "gzip"
+        try:
+            answer = self._http.request(method, path, content=content, params=params, headers=headers)
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        raise_for_answer(answer, self.url)
+        return answer
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

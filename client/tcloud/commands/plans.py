@@ -1,0 +1,63 @@
+"""`tcloud plans`."""
+
+import click
+
+from tcloud.commands.access import project_api, project_name
+from tcloud.output import Format, as_json, output_option, show, show_many
+
+__all__ = ["plans"]
+
+_FIELDS = (
+    "plan_id",
+    "environment",
+    "status",
+    "queue_position",
+    "created_by",
+    "start_at",
+    "end_at",
+    "error_message",
+    "stages",
+)
+_COLUMNS = ("plan_id", "environment", "status", "queue_position", "created_by", "start_at", "end_at", "error_message")
+
+
+@click.group()
+def plans() -> None:
+    """Plans: list, show, watch and cancel them."""
+
+
+@plans.command("list")
+@click.option("--environment", metavar="NAME", help="Only plans of this environment.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@output_option
+def list_plans(environment: str | None, limit: int, output: Format) -> None:
+    """List plans, newest first."""
+    with project_api() as api:
+        show_many(api.plans(environment, limit), _FIELDS, _COLUMNS, output)
+
+
+@plans.command("show")
+@click.argument("plan_id")
+@output_option
+def show_plan(plan_id: str, output: Format) -> None:
+    """Show one plan and its stages."""
+    with project_api() as api:
+        show(as_json(api.plan(plan_id), _FIELDS), output)
+
+
+@plans.command("cancel")
+@click.argument("plan_id")
+@output_option
+def cancel_plan(plan_id: str, output: Format) -> None:
+    """Stop a plan that waits or is being applied."""
+    with project_api() as api:
+        show(as_json(api.cancel_plan(plan_id), _FIELDS), output)
+
+
+@plans.command("attach")
+@click.argument("plan_id")
+def attach_plan(plan_id: str) -> None:
+    """Watch a plan from its first event to its end, as `tcloud sqlmesh plan` shows it."""
+    from tcloud.commands.watching import watch_plan
+
+    watch_plan(project_name(), plan_id)

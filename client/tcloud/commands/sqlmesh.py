@@ -1,0 +1,66 @@
+"""`tcloud sqlmesh`: SQLMesh's own command line, with the cloud scheduler plugged in."""
+
+import os
+from pathlib import Path
+
+import click
+from dotenv import dotenv_values
+
+from tcloud.commands.access import project_name
+from tcloud.errors import InvalidError
+from tcloud.settings import load, variables
+
+__all__ = ["sqlmesh"]
+
+_SQLMESH_PREFIX = "SQLMESH_"
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []},
+    add_help_option=False,
+    short_help="SQLMesh's own command line, with the cloud scheduler.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sqlmesh(arguments: tuple[str, ...]) -> None:
+    """SQLMesh's own command line: every command, option and exit code is SQLMesh's."""
+    _set_sqlmesh_variables()
+    from sqlmesh.cli import main as sqlmesh_main
+
+    from tcloud.scheduler import RemoteContext
+    from tcloud.scheduler.session import select_project
+
+    folders = _project_folders(sqlmesh_main.cli, arguments)
+    select_project(project_name(), folders)
+    _select_gateway(folders)
+    setattr(sqlmesh_main, "Context", RemoteContext)  # noqa: B010 (SQLMesh does not export what it imports)
+    exit_code = sqlmesh_main.cli.main(list(arguments), prog_name="tcloud sqlmesh", standalone_mode=False)
+    if isinstance(exit_code, int) and exit_code:
+        raise click.exceptions.Exit(exit_code)
+
+
+def _set_sqlmesh_variables() -> None:
+    path = variables().env_file
+    if path is None:
+        return
+    if not path.is_file():
+        raise InvalidError(f"TCLOUD_ENV_FILE: {path} is not a file.")
+    for name, value in dotenv_values(path).items():
+        if name.startswith(_SQLMESH_PREFIX) and value is not None:
+            os.environ.setdefault(name, value)
+
+
+def _project_folders(command: click.Command, arguments: tuple[str, ...]) -> list[Path]:
+    parsed = command.make_context("sqlmesh", list(arguments), resilient_parsing=True)
+    return [Path(path) for path in parsed.params.get("paths") or ["."]]
+
+
+def _select_gateway(folders: list[Path]) -> None:
+    try:
+        gateway = load(project_name(), folders).gateway
+    except InvalidError:
+        # Which project is meant matters only where the scheduler is the cloud's; it is asked again there.
+        if project_name():
+            raise
+        return
+    if gateway:
+        os.environ.setdefault("SQLMESH_GATEWAY", gateway)

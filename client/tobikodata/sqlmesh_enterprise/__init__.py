@@ -1,0 +1,1 @@
+"""The names under which Python configurations know the cloud scheduler."""

@@ -1,0 +1,69 @@
+"""What may change in a snapshot after it was pushed: everything else of it can be kept by whoever has seen it once."""
+
+import typing as t
+
+from pydantic import BaseModel
+from sqlmesh.core.snapshot import Snapshot, SnapshotId
+from sqlmesh.core.snapshot.definition import Interval
+
+__all__ = ["SnapshotOverlay"]
+
+_MUTABLE = (
+    "intervals",
+    "dev_intervals",
+    "pending_restatement_intervals",
+    "updated_ts",
+    "unpaused_ts",
+    "unrestorable",
+    "forward_only",
+    "next_auto_restatement_ts",
+)
+
+
+class SnapshotOverlay(BaseModel):
+    """The mutable fields of a snapshot, as `EngineAdapterStateSync` keeps them apart from the snapshot's JSON.
+
+    Intervals are half-open, all times are in milliseconds since the epoch.
+    """
+
+    name: str
+    identifier: str
+    version: str | None = None
+    created_ts: int
+    intervals: list[Interval] = []
+    dev_intervals: list[Interval] = []
+    pending_restatement_intervals: list[Interval] = []
+    updated_ts: int
+    unpaused_ts: int | None = None
+    unrestorable: bool = False
+    forward_only: bool = False
+    next_auto_restatement_ts: int | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> t.Self:
+        """The overlay of a snapshot as it is now."""
+        return cls(
+            name=snapshot.name,
+            identifier=snapshot.identifier,
+            version=snapshot.version,
+            created_ts=snapshot.created_ts,
+            **{field: getattr(snapshot, field) for field in _MUTABLE},
+        )
+
+    @property
+    def snapshot_id(self) -> SnapshotId:
+        """The snapshot that it belongs to."""
+        return SnapshotId(name=self.name, identifier=self.identifier)
+
+    def belongs_to(self, snapshot: Snapshot) -> bool:
+        """Whether a kept snapshot is the same one: after it was deleted, its identifier may have been pushed again."""
+        return (
+            snapshot.snapshot_id == self.snapshot_id
+            and snapshot.created_ts == self.created_ts
+            and snapshot.version == self.version
+        )
+
+    def lay_over(self, snapshot: Snapshot) -> None:
+        """Brings a kept snapshot up to date."""
+        for field in _MUTABLE:
+            setattr(snapshot, field, getattr(self, field))
