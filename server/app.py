@@ -17,12 +17,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from server.access import project_of
 from server.api import environments, events, executors, plans, runs, state, units
 from server.compression import GunzipRequests
+from server.crons import EnvironmentCrons
 from server.database import Database
 from server.errors import ApiError
+from server.executions import ExecutionDocuments
 from server.projects import Project
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
-from server.units import ExecutionDocuments
 
 __all__ = ["create_app"]
 
@@ -52,6 +53,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.projects = frozenset(projects)
     app.state.known_tokens = {}
     app.state.executions = ExecutionDocuments()
+    app.state.crons = EnvironmentCrons()
     app.state.temporal = TemporalGateway(settings)
     app.add_middleware(GunzipRequests)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
@@ -75,19 +77,32 @@ async def healthz() -> str:
 
 @_health.get("/readyz", summary="Whether PostgreSQL and Temporal answer", response_class=PlainTextResponse)
 async def readyz(request: Request) -> PlainTextResponse:
-    waiting = []
-    try:
-        await run_in_threadpool(_ping, request.app.state.database)
-    except OperationalError:
-        waiting.append("PostgreSQL does not answer")
-    try:
-        for project in request.app.state.projects:
-            await request.app.state.temporal.client(project)
-    except ApiError as error:
-        waiting.append(error.message)
+    waiting = [
+        reason
+        for reason in (
+            await _database_trouble(request.app.state.database),
+            *[await _temporal_trouble(request.app.state.temporal, project) for project in request.app.state.projects],
+        )
+        if reason
+    ]
     if waiting:
         return PlainTextResponse("; ".join(waiting) + "\n", status_code=503)
     return PlainTextResponse("ready\n")
+
+
+async def _database_trouble(database: Database) -> str | None:
+    try:
+        await run_in_threadpool(_ping, database)
+    except OperationalError:
+        return "PostgreSQL does not answer"
+    return None
+
+
+async def _temporal_trouble(temporal: TemporalGateway, project: Project) -> str | None:
+    try:
+        return None if await temporal.is_healthy(project) else f"Temporal does not serve {project.namespace}"
+    except ApiError as error:
+        return error.message
 
 
 def _ping(database: Database) -> None:
@@ -99,7 +114,7 @@ def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
     return project
 
 
-async def _api_error(request: Request, error: Exception) -> JSONResponse:
+async def _api_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
     body = {"code": error.code, "message": error.message}
     if error.error_type:
@@ -107,7 +122,7 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status_code=error.status)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

@@ -43,7 +43,7 @@ def server() -> None:
             prepare(database, projects, settings.clients)
         except OperationalError as error:
             reason = str(error.orig).strip().splitlines()[0]
-            raise _unreachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
+            raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
@@ -59,10 +59,8 @@ def server() -> None:
         database.close()
 
 
-def _unreachable(message: str) -> click.ClickException:
-    failure = click.ClickException(message)
-    failure.exit_code = 4
-    return failure
+class _NotReachable(click.ClickException):
+    exit_code = 4
 
 
 def _settings_line(error: ValidationError) -> str:

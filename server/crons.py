@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -80,7 +81,7 @@ def _groups(transaction: Transaction, snapshots: Iterable[SnapshotTableInfo]) ->
         yield CronGroup(cron=cron, timezone=timezone, models=sorted(models))
 
 
-def _nodes(transaction: Transaction, snapshots: Iterable[SnapshotTableInfo]) -> Iterator[tuple[str, dict[str, object]]]:
+def _nodes(transaction: Transaction, snapshots: Iterable[SnapshotTableInfo]) -> Iterator[tuple[str, dict[str, Any]]]:
     state = transaction.state
     # Parsing a snapshot takes a hundred times as long as finding its cron in its JSON.
     for query in state.snapshot_state._get_snapshots_expressions(snapshots):

@@ -4,7 +4,7 @@ SQLMesh manages its own transactions. Here it is given a connection whose commit
 what it writes is committed, or not, together with the records that belong to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlmesh.core.engine_adapter.postgres import PostgresEngineAdapter
+from sqlmesh.core.snapshot import Snapshot, SnapshotId
+from sqlmesh.core.snapshot.cache import SnapshotCache
 from sqlmesh.core.state_sync import EngineAdapterStateSync
 
 from server.projects import Project
@@ -25,7 +27,7 @@ class Transaction:
     Args:
         connection: The connection, with its transaction begun.
         project: Whose records and state are meant.
-        cache_dir: Where SQLMesh keeps parsed snapshots.
+        cache_dir: A folder for SQLMesh, which leaves nothing in it.
     """
 
     def __init__(self, connection: Connection, project: Project, cache_dir: Path):
@@ -38,9 +40,9 @@ class Transaction:
         """SQLMesh's state of the project, inside this transaction."""
         borrowed = _BorrowedConnection(self.connection.connection.dbapi_connection)
         adapter = PostgresEngineAdapter(lambda: borrowed)  # type: ignore[abstract]
-        return EngineAdapterStateSync(
-            adapter, schema=self.project.state_schema, cache_dir=self._cache_dir / self.project.namespace
-        )
+        state = EngineAdapterStateSync(adapter, schema=self.project.state_schema, cache_dir=self._cache_dir)
+        state.snapshot_state._snapshot_cache = _NoSnapshotCache(self._cache_dir)
+        return state
 
 
 class Database:
@@ -49,7 +51,7 @@ class Database:
     Args:
         url: As SQLAlchemy spells it, with the psycopg2 driver.
         pool_size: Connections that are kept.
-        cache_dir: Where SQLMesh keeps parsed snapshots.
+        cache_dir: A folder for SQLMesh, which leaves nothing in it.
     """
 
     def __init__(self, url: str, pool_size: int, cache_dir: Path):
@@ -69,6 +71,22 @@ class Database:
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+
+class _NoSnapshotCache(SnapshotCache):
+    """SQLMesh keeps what it parsed, and renders and optimizes every model for that, which a server never needs."""
+
+    def get_or_load(
+        self, snapshot_ids: set[SnapshotId], loader: Callable[[set[SnapshotId]], Collection[Snapshot]]
+    ) -> tuple[dict[SnapshotId, Snapshot], set[SnapshotId]]:
+        loaded = loader(snapshot_ids) if snapshot_ids else ()
+        return {snapshot.snapshot_id: snapshot for snapshot in loaded}, set()
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Keeps nothing."""
+
+    def clear(self) -> None:
+        """There is nothing to forget."""
 
 
 class _BorrowedConnection:

@@ -1,4 +1,4 @@
-"""Immutable JSON documents, kept compressed: plans, their stages, executions."""
+"""Immutable JSON documents, kept compressed: plans, their stages, executions, promotions."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from server.database import Transaction
 from server.errors import ApiError
 from server.schema import documents
 
-__all__ = ["DocumentKind", "get_document", "put_document"]
+__all__ = ["DocumentKind", "find_document", "get_document", "put_document"]
 
 
 class DocumentKind(StrEnum):
@@ -19,6 +19,8 @@ class DocumentKind(StrEnum):
     PLAN = "plan"
     STAGE = "stage"
     EXECUTION = "execution"
+    PROMOTION = "promotion"
+    """What SQLMesh answered to a plan's promotion of its environment."""
 
 
 def put_document(transaction: Transaction, kind: DocumentKind, document_id: str, body: bytes) -> None:
@@ -38,6 +40,14 @@ def get_document(transaction: Transaction, kind: DocumentKind, document_id: str)
     Raises:
         ApiError: 404 if there is none.
     """
+    body = find_document(transaction, kind, document_id)
+    if body is None:
+        raise ApiError(404, "TM-DOCUMENT", f"There is no {kind.value} '{document_id}'.")
+    return body
+
+
+def find_document(transaction: Transaction, kind: DocumentKind, document_id: str) -> bytes | None:
+    """Returns a document, None if there is none."""
     body = transaction.connection.execute(
         select(documents.c.body).where(
             documents.c.project == transaction.project.namespace,
@@ -45,6 +55,4 @@ def get_document(transaction: Transaction, kind: DocumentKind, document_id: str)
             documents.c.document_id == document_id,
         )
     ).scalar()
-    if body is None:
-        raise ApiError(404, "TM-DOCUMENT", f"There is no {kind.value} '{document_id}'.")
-    return zstandard.ZstdDecompressor().decompress(body)
+    return None if body is None else zstandard.ZstdDecompressor().decompress(body)

@@ -47,7 +47,7 @@ class ServerSettings(BaseSettings):
     clients: list[ClientSettings] = []
     """Clients that exist from the start, in every project."""
     cache_dir: Path = Field(default_factory=lambda: Path(gettempdir()) / "tempomesh-server")
-    """Where SQLMesh keeps parsed snapshots; may be emptied at any time."""
+    """A folder of the server's own for SQLMesh, which wants one; it stays empty."""
     database_pool_size: int = 20
     """Connections to PostgreSQL that are kept."""
     lease: timedelta = timedelta(seconds=60)

@@ -26,7 +26,7 @@ def stream_snapshots(transaction: Transaction, ids: Sequence[Sequence[str]]) -> 
         batch = {SnapshotId(name=name, identifier=identifier) for name, identifier in ids[first : first + _BATCH]}
         for query in state.snapshot_state._get_snapshots_expressions(batch):
             for row in state.engine_adapter.fetchall(query, quote_identifiers=True):
-                stored, name, _, version, updated_ts, unpaused_ts, _, unrestorable, forward_only, restatement_ts = row
+                stored, name, _, version, updated_ts, unpaused_ts, unrestorable, forward_only, restatement_ts = row
                 snapshot = orjson.loads(stored)
                 snapshot.update(
                     updated_ts=updated_ts,

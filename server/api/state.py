@@ -12,7 +12,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from server.access import Access, require
 from server.errors import ApiError
 from server.projects import Role
-from server.promotion import promoted_already
+from server.promotion import promote
 from server.state_reads import stream_snapshots
 from tempomesh_runner.state import READ_METHODS, WRITE_METHODS, answer
 
@@ -41,8 +41,8 @@ async def call(method: str, request: Request, access: Caller) -> Response:
 def _answer(access: Access, method: str, body: bytes) -> bytes:
     try:
         with access.database.transaction(access.project) as transaction:
-            if method == "promote" and (done := promoted_already(transaction, body)):
-                return done
+            if method == "promote":
+                return promote(transaction, body)
             return answer(transaction.state, method, body)
     except SQLMeshError as error:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error

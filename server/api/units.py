@@ -3,13 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from server.access import Access, require
-from server.documents import DocumentKind, get_document, put_document
+from server.documents import DocumentKind, get_document
 from server.events import append_events
+from server.executions import ExecutionDocuments, put_execution
+from server.outcomes import close_execution
 from server.projects import Role
 from server.settings import ServerSettings
-from server.units import ExecutionDocuments, close_execution, finish_unit, parse_execution, renew_leases, start_unit
+from server.units import finish_unit, renew_leases, start_unit
 from tcloud.wire.executions import (
     ConsoleEvent,
     ExecutionOutcome,
@@ -63,13 +66,8 @@ def leases(body: LeaseRenewal, access: Executor, settings: Settings) -> LeasesRe
 
 
 @router.put("/executions/{execution_id}", status_code=204, summary="Keep an execution's document")
-async def put_execution(execution_id: str, request: Request, access: Executor, executions: Executions) -> None:
-    body = await request.body()
-    parse_execution(body)
-    with access.database.transaction(access.project) as transaction:
-        put_document(transaction, DocumentKind.EXECUTION, execution_id, body)
-    with access.database.transaction(access.project) as transaction:
-        executions.forget(transaction, execution_id)
+async def put(execution_id: str, request: Request, access: Executor, executions: Executions) -> None:
+    await run_in_threadpool(_put, access, executions, execution_id, await request.body())
 
 
 @router.get("/executions/{execution_id}", summary="An execution's document")
@@ -90,3 +88,9 @@ def outcome(execution_id: str, body: ExecutionOutcome, access: Worker, execution
 def events(owner_id: str, body: list[ConsoleEvent], access: Machine) -> None:
     with access.database.transaction(access.project) as transaction:
         append_events(transaction, owner_id, body)
+
+
+def _put(access: Access, executions: ExecutionDocuments, execution_id: str, body: bytes) -> None:
+    with access.database.transaction(access.project) as transaction:
+        put_execution(transaction, execution_id, body)
+    executions.forget(access.project, execution_id)

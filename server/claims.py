@@ -1,0 +1,76 @@
+"""Claims on physical tables: (snapshot name, version) is written by one plan or run at a time.
+
+A claim lives as long as its executor renews the leases of its evaluations, and goes when its owner has nothing in
+flight on the table. Whoever locks a claim and a record locks the claim first.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import delete, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.schema import claims, evaluations
+from tcloud.wire.executions import Execution, SnapshotRef
+from tcloud.wire.statuses import Status
+
+__all__ = ["claim_table", "holds_claim", "release_table"]
+
+
+def claim_table(transaction: Transaction, execution: Execution, snapshot: SnapshotRef, expires: datetime) -> str | None:
+    """Claims the physical table; returns who holds it if it is not free."""
+    project = transaction.project.namespace
+    version = snapshot.version or ""
+    owner = {"owner_kind": execution.owner_kind.value, "owner_id": execution.owner_id, "lease_expires_at": expires}
+    statement = insert(claims).values(project=project, model=snapshot.name, version=version, **owner)
+    claimed = transaction.connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["project", "model", "version"],
+            set_=owner,
+            where=or_(claims.c.owner_id == execution.owner_id, claims.c.lease_expires_at < func.now()),
+        ).returning(claims.c.owner_id)
+    ).scalar()
+    if claimed is not None:
+        return None
+    row = transaction.connection.execute(
+        select(claims.c.owner_kind, claims.c.owner_id).where(
+            claims.c.project == project, claims.c.model == snapshot.name, claims.c.version == version
+        )
+    ).first()
+    return f"{row.owner_kind} {row.owner_id}" if row is not None else "another plan or run"
+
+
+def holds_claim(transaction: Transaction, owner_id: str, model: str, version: str) -> bool:
+    """Locks the claim on an evaluation's table, before its record, as `start_unit` does; False if it is not held."""
+    row = transaction.connection.execute(
+        select(claims.c.owner_id)
+        .where(
+            claims.c.project == transaction.project.namespace,
+            claims.c.model == model,
+            claims.c.version == version,
+            claims.c.owner_id == owner_id,
+        )
+        .with_for_update()
+    ).first()
+    return row is not None
+
+
+def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> None:
+    """Releases a claim once its owner has nothing in flight on the table."""
+    project = transaction.project.namespace
+    in_flight = exists().where(
+        evaluations.c.project == project,
+        evaluations.c.owner_id == owner_id,
+        evaluations.c.model == model,
+        evaluations.c.version == version,
+        evaluations.c.status == Status.IN_PROGRESS.value,
+    )
+    transaction.connection.execute(
+        delete(claims).where(
+            claims.c.project == project,
+            claims.c.model == model,
+            claims.c.version == version,
+            claims.c.owner_id == owner_id,
+            ~in_flight,
+        )
+    )

@@ -1,0 +1,72 @@
+"""How an execution ends: the units that never started, and what SQLMesh's scheduler tells its console then."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.events import append_events
+from server.schema import evaluations
+from server.units import record_key
+from tcloud.wire.executions import ConsoleEvent, Execution, ExecutionOutcome, UnitKind
+from tcloud.wire.statuses import Status
+from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event
+
+__all__ = ["close_execution"]
+
+
+def close_execution(
+    transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
+) -> None:
+    """Records the units that never started, and tells whoever watches what SQLMesh's scheduler tells at its end."""
+    now = datetime.now(UTC)
+    cause = outcome.cause or "An upstream model failed."
+    for number in outcome.skipped:
+        unit = execution.units[number]
+        if unit.kind is UnitKind.DUMMY:
+            continue
+        snapshot = execution.snapshots[unit.snapshot]
+        values = record_key(transaction, execution_id, number, execution, unit, snapshot)
+        statement = insert(evaluations).values(
+            **values, status=Status.SKIPPED.value, attempt=0, end_at=now, error_message=cause
+        )
+        transaction.connection.execute(statement.on_conflict_do_nothing())
+    append_events(transaction, execution.owner_id, _closing_events(transaction, execution_id, execution, outcome))
+
+
+def _closing_events(
+    transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
+) -> Sequence[ConsoleEvent]:
+    skipped_names = {
+        execution.snapshots[unit.snapshot].name
+        for unit in (execution.units[number] for number in outcome.skipped)
+        if unit.kind in (UnitKind.EVALUATE, UnitKind.AUDIT)
+    }
+    failures = []
+    for number in outcome.failed:
+        unit = execution.units[number]
+        row = transaction.connection.execute(
+            select(evaluations.c.error_message, evaluations.c.cause).where(
+                evaluations.c.project == transaction.project.namespace,
+                evaluations.c.execution_id == execution_id,
+                evaluations.c.unit == number,
+            )
+        ).first()
+        failures.append(
+            {
+                "kind": unit.kind.value,
+                "name": execution.snapshots[unit.snapshot].name,
+                "interval": unit.interval,
+                "batch_index": unit.batch_index,
+                "cause": row.cause if row is not None else None,
+                "message": row.error_message if row is not None else "No executor finished it.",
+            }
+        )
+    closing = (
+        stop_evaluation_event(success=not outcome.failed),
+        skipped_models_event(skipped_names),
+        failed_models_event(failures),
+    )
+    return [ConsoleEvent.model_validate(event) for event in closing]
