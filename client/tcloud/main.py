@@ -78,32 +78,34 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
-    debug = _is_debug(arguments)
     try:
         result: Any = cli.main(list(arguments), prog_name="tcloud", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
     except click.Abort as abort:
         if not isinstance(abort.__cause__, Detached):
             click.echo("Aborted!", err=True)
         return _INTERRUPTED
-    except TcloudError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has stopped reading.
-        sys.stderr.close()
-        return 1
     except Exception as error:
-        reason = " ".join(str(error).split())
-        click.echo(f"Error: {type(error).__name__}: {reason} (`tcloud --debug …` shows where)", err=True)
-        code = 1
-    else:
-        return result if isinstance(result, int) else 0
-    if debug:
-        traceback.print_exc()
-    return code
+        if _is_debug(arguments):
+            traceback.print_exc()
+        return _show(error)
+    return result if isinstance(result, int) else 0
+
+
+def _show(error: Exception) -> int:
+    match error:
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case TcloudError():
+            click.echo(f"Error: {error}", err=True)
+            return error.exit_code
+        case BrokenPipeError():
+            # Whoever read our output has stopped reading.
+            return 1
+        case _:
+            reason = " ".join(str(error).split())
+            click.echo(f"Error: {type(error).__name__}: {reason} (`tcloud --debug …` shows where)", err=True)
+            return 1
 
 
 def _is_debug(arguments: Sequence[str]) -> bool:

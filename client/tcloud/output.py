@@ -25,7 +25,12 @@ class Format(StrEnum):
 def output_option(command: Command) -> Command:
     """Gives a command `-o`, as the parameter `output`."""
     option = click.option(
-        "-o", "--output", type=click.Choice(list(Format)), default=Format.TABLE, help="How to print it."
+        "-o",
+        "--output",
+        type=click.Choice([form.value for form in Format]),
+        default=Format.TABLE.value,
+        callback=lambda _context, _parameter, value: Format(value),
+        help="How to print it.",
     )
     decorated: Command = option(command)
     return decorated

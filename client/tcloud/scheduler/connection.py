@@ -41,7 +41,7 @@ class CloudConnectionConfig(ConnectionConfig):
         """
         served = current_session().gateway(self.gateway)
         engine = _engine_connection(served.type)
-        return engine._engine_adapter(
+        return _unconnected(engine._engine_adapter, self._connection_factory)(
             self._connection_factory,
             default_catalog=served.default_catalog,
             **{**engine._extra_engine_config, **_WITHOUT_LOCAL_ENGINE},
@@ -61,6 +61,11 @@ class CloudConnectionConfig(ConnectionConfig):
     @property
     def _connection_factory(self) -> t.Callable[..., t.NoReturn]:
         return lambda *_, **__: _refuse(self.gateway)
+
+
+def _unconnected(adapter: type[EngineAdapter], refuse: t.Callable[..., t.NoReturn]) -> type[EngineAdapter]:
+    # Some adapters import their driver before they ask for a connection; a subclass, so that their clones refuse too.
+    return type(adapter.__name__, (adapter,), {"_execute": staticmethod(refuse)})
 
 
 def _engine_connection(connection_type: str) -> ConnectionConfig:
