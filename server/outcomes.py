@@ -12,7 +12,6 @@ from server.schema import evaluations
 from server.units import record_key
 from tcloud.wire.executions import ConsoleEvent, Execution, ExecutionOutcome, UnitKind
 from tcloud.wire.statuses import Status
-from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event
 
 __all__ = ["close_execution"]
 
@@ -39,6 +38,8 @@ def close_execution(
 def _closing_events(
     transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
 ) -> Sequence[ConsoleEvent]:
+    from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event
+
     skipped_names = {
         execution.snapshots[unit.snapshot].name
         for unit in (execution.units[number] for number in outcome.skipped)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
@@ -33,6 +34,7 @@ from workflows.run import RunWorkflow
 
 __all__ = ["KeptSchedule", "TemporalGateway"]
 
+_log = structlog.get_logger(__name__)
 _QUEUE_TIMEOUT = timedelta(seconds=2)
 """A place in a queue is worth a short wait: without a worker the plan is shown without it."""
 
@@ -181,12 +183,12 @@ class TemporalGateway:
         try:
             yield
         except (RPCError, RuntimeError, TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            _log.warning("temporal_unreachable", address=self._settings.temporal_address, error=str(error))
             raise ApiError(
                 503,
                 "TM-TEMPORAL",
-                f"Temporal at {self._settings.temporal_address} cannot be reached, nothing was done: {reason}. "
-                "Try again once it serves.",
+                f"Temporal at {self._settings.temporal_address} does not answer, so nothing was done: "
+                "try again once it serves.",
             ) from error
 
 

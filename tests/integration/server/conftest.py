@@ -1,0 +1,117 @@
+"""A server as it is run: uvicorn on a free port, PostgreSQL behind it; Temporal only where a test asks for it."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from server.app import create_app
+from server.database import Database
+from server.preparation import prepare
+from server.projects import Project, Role
+from server.settings import ClientSettings, ServerSettings
+from stack.ports import free_ports
+from tcloud.wire.executors import ExecutorHeartbeat, ExecutorKind, Gateway
+from tests.eventually import eventually
+from tests.fixtures import databases
+
+CODEC_KEYS = {"test": base64.b64encode(bytes(32)).decode()}
+PROJECT = Project("local", "main")
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that serves, and its database."""
+
+    url: str
+    """Of the project."""
+    database: Database
+
+    def client(self, role: Role = Role.ADMIN) -> httpx.Client:
+        """An HTTP client with a token of a role."""
+        return httpx.Client(
+            base_url=f"{self.url}/api/", headers={"Authorization": f"Bearer {role}-token"}, trust_env=False, timeout=60
+        )
+
+
+@contextmanager
+def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address: str) -> Iterator[RunningServer]:
+    """Serves one project until the context ends."""
+    (port,) = free_ports(1)
+    settings = ServerSettings.model_validate(
+        {
+            "port": port,
+            "database_url": database_url,
+            "temporal_address": temporal_address,
+            "projects": [namespace],
+            "codec_keys": CODEC_KEYS,
+            "clients": [
+                ClientSettings.model_validate({"client_id": role, "role": role, "secret": f"{role}-token"})
+                for role in Role
+            ],
+        }
+    )
+    project = Project.parse(namespace)
+    database = Database(database_url, pool_size=8, cache_dir=cache_dir)
+    prepare(database, [project], settings.clients)
+    app = create_app(settings, database, [project])
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
+    )
+    thread = threading.Thread(target=server.run, name="server", daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield RunningServer(f"http://127.0.0.1:{port}/sqlmesh/{project.org}/{project.name}", database)
+    finally:
+        server.should_exit = True
+        thread.join()
+        database.close()
+
+
+@pytest.fixture
+def server(database: databases.Database, tmp_path: Path) -> Iterator[RunningServer]:
+    """A server without a Temporal."""
+    (nowhere,) = free_ports(1)
+    with serving(database.url, tmp_path, PROJECT.namespace, f"127.0.0.1:{nowhere}") as running:
+        yield running
+
+
+@pytest.fixture
+def executor(server: RunningServer) -> Iterator[httpx.Client]:
+    """What an executor calls with."""
+    with server.client(Role.EXECUTOR) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(server: RunningServer) -> Iterator[httpx.Client]:
+    """What an administrator calls with."""
+    with server.client(Role.ADMIN) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(server: RunningServer) -> Iterator[httpx.Client]:
+    """What the control worker calls with."""
+    with server.client(Role.WORKER) as client:
+        yield client
+
+
+def report_gateway(executor: httpx.Client, name: str = "warehouse", kind: ExecutorKind = ExecutorKind.APPLY) -> None:
+    """Lets an executor say that it lives and serves a gateway."""
+    heartbeat = ExecutorHeartbeat(
+        identity=f"{kind}-1",
+        kind=kind,
+        host="here",
+        version="0.1.0",
+        sqlmesh_version="0.236.4",
+        gateways=[Gateway(name=name, type="postgres", dialect="postgres", default_catalog="warehouse")],
+    )
+    executor.post("executors", json=heartbeat.model_dump(mode="json")).raise_for_status()

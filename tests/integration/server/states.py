@@ -1,0 +1,59 @@
+"""SQLMesh state to test with: real snapshots, without a warehouse."""
+
+from collections.abc import Callable
+from typing import cast
+
+import httpx
+from sqlmesh.core.dialect import parse
+from sqlmesh.core.environment import Environment
+from sqlmesh.core.model import SqlModel, load_sql_based_model
+from sqlmesh.core.snapshot import Snapshot, SnapshotChangeCategory
+
+from tempomesh_runner.state import RemoteStateSync
+
+__all__ = ["environment_of", "promoted", "remote_state", "snapshot_of"]
+
+
+def snapshot_of(name: str, cron: str = "@daily", timezone: str | None = None) -> Snapshot:
+    """A categorized snapshot of a model that selects a constant."""
+    zone = f", cron_tz '{timezone}'" if timezone else ""
+    model = load_sql_based_model(
+        parse(
+            f"MODEL (name db.{name}, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), cron '{cron}'{zone}, "
+            "start '2024-01-01'); SELECT 1 AS id, ds::DATE AS ds FROM raw.source WHERE ds BETWEEN @start_ds AND @end_ds"
+        ),
+        dialect="postgres",
+    )
+    snapshot = Snapshot.from_node(cast(SqlModel, model), nodes={})
+    snapshot.categorize_as(SnapshotChangeCategory.BREAKING)
+    return snapshot
+
+
+def environment_of(snapshots: list[Snapshot], plan_id: str, previous_plan_id: str | None = None) -> Environment:
+    """`prod` with these snapshots."""
+    return Environment(
+        name="prod",
+        snapshots=[snapshot.table_info for snapshot in snapshots],
+        start_at="2024-01-01",
+        plan_id=plan_id,
+        previous_plan_id=previous_plan_id,
+    )
+
+
+def remote_state(client: httpx.Client) -> RemoteStateSync:
+    """SQLMesh's state over HTTP, as an executor has it."""
+
+    def transport(method: str, body: bytes) -> bytes:
+        return client.post(f"state/{method}", content=body).raise_for_status().content
+
+    return RemoteStateSync(cast(Callable[[str, bytes], bytes], transport))
+
+
+def promoted(client: httpx.Client, snapshots: list[Snapshot], plan_id: str) -> Environment:
+    """Pushes snapshots and makes them `prod`, finalized."""
+    state = remote_state(client)
+    state.push_snapshots(snapshots)
+    environment = environment_of(snapshots, plan_id)
+    state.promote(environment, set())
+    state.finalize(environment)
+    return environment

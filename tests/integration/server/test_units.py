@@ -1,0 +1,203 @@
+"""Claims, fences and the one transaction in which a unit ends."""
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text, update
+from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
+from sqlmesh.utils.date import to_timestamp
+
+from server.schema import claims
+from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, StartUnit, Unit, UnitKind, UnitStarted, Verdict
+from tcloud.wire.runs import Run
+from tcloud.wire.statuses import Status
+from tests.integration.server.conftest import PROJECT, RunningServer
+from tests.integration.server.states import remote_state, snapshot_of
+
+DAY = (to_timestamp("2024-01-01"), to_timestamp("2024-01-02"))
+
+
+@pytest.fixture
+def snapshot(executor: httpx.Client) -> Snapshot:
+    snapshot = snapshot_of("trips")
+    remote_state(executor).push_snapshots([snapshot])
+    return snapshot
+
+
+def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: int = 2) -> None:
+    """Begins a run with as many units of one model."""
+    executor.post(f"runs/{run_id}/begin", json={"environment": "prod", "trigger": "schedule"}).raise_for_status()
+    execution = Execution(
+        execution_id=run_id,
+        owner_kind=OwnerKind.RUN,
+        owner_id=run_id,
+        environment="prod",
+        naming_info={},
+        gateway="warehouse",
+        default_catalog=None,
+        execution_time="2024-01-10",
+        deployability_index={},
+        snapshots=[SnapshotRef(name=snapshot.name, identifier=snapshot.identifier, version=snapshot.version)],
+        units=[Unit(kind=UnitKind.EVALUATE, snapshot=0, interval=DAY, batch_index=n) for n in range(units)],
+    )
+    executor.put(f"executions/{run_id}", content=execution.model_dump_json()).raise_for_status()
+
+
+def start(executor: httpx.Client, run_id: str, unit: int = 0, attempt: int = 1) -> UnitStarted:
+    body = StartUnit(execution_id=run_id, unit=unit, attempt=attempt, executor="one")
+    answer = executor.post("units/start", content=body.model_dump_json()).raise_for_status()
+    return UnitStarted.model_validate_json(answer.content)
+
+
+def finish(
+    executor: httpx.Client, started: UnitStarted, snapshot: Snapshot, status: Status = Status.SUCCESS, **more: Any
+) -> httpx.Response:
+    intervals = SnapshotIntervals(
+        name=snapshot.name,
+        identifier=snapshot.identifier,
+        version=snapshot.version,
+        dev_version=snapshot.dev_version,
+        intervals=[DAY],
+    )
+    body = {
+        "evaluation_id": started.evaluation_id,
+        "fence": started.fence,
+        "status": status,
+        "intervals": intervals.dict() if status is Status.SUCCESS else None,
+        **more,
+    }
+    return executor.post("units/finish", json=body)
+
+
+def intervals_of(executor: httpx.Client, snapshot: Snapshot) -> list[tuple[int, int]]:
+    return remote_state(executor).get_snapshots([snapshot.snapshot_id])[snapshot.snapshot_id].intervals
+
+
+def expire_claims(server: RunningServer) -> None:
+    with server.database.transaction(PROJECT) as transaction:
+        transaction.connection.execute(update(claims).values(lease_expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+def test_a_unit_ends_with_its_interval_and_its_record(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    started = start(executor, "prod-1")
+    assert started.verdict is Verdict.GO
+    assert finish(executor, started, snapshot, log="done").status_code == 204
+    assert intervals_of(executor, snapshot) == [DAY]
+    run = Run.model_validate_json(executor.get("runs/prod-1").content)
+    assert run.evaluations is not None
+    (evaluation,) = run.evaluations
+    assert evaluation.status is Status.SUCCESS
+    assert evaluation.model == snapshot.name
+    assert evaluation.interval_start == datetime(2024, 1, 1, tzinfo=UTC)
+    assert evaluation.log == "done"
+
+
+def test_a_table_is_claimed_by_one_run_until_its_last_unit_ends(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    prepare_run(executor, snapshot, "prod-2")
+    first, second = start(executor, "prod-1", 0), start(executor, "prod-1", 1)
+    assert start(executor, "prod-2").claimed_by == "run prod-1"
+    finish(executor, first, snapshot).raise_for_status()
+    assert start(executor, "prod-2").verdict is Verdict.CLAIMED
+    finish(executor, second, snapshot, Status.FAILED, error_message="no").raise_for_status()
+    assert start(executor, "prod-2").verdict is Verdict.GO
+
+
+def test_a_finished_unit_is_not_given_out_again(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    finish(executor, start(executor, "prod-1"), snapshot, Status.FAILED, error_message="bad SQL").raise_for_status()
+    again = start(executor, "prod-1", attempt=2)
+    assert (again.verdict, again.status, again.error_message) == (Verdict.DONE, Status.FAILED, "bad SQL")
+
+
+def test_a_later_attempt_takes_the_unit_over(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    lost = start(executor, "prod-1")
+    current = start(executor, "prod-1", attempt=2)
+    assert current.evaluation_id == lost.evaluation_id
+    refused = finish(executor, lost, snapshot)
+    assert (refused.status_code, refused.json()["code"]) == (409, "TM-FENCED")
+    assert intervals_of(executor, snapshot) == []
+    assert finish(executor, current, snapshot).status_code == 204
+    assert finish(executor, current, snapshot).status_code == 409
+
+
+def test_who_lost_its_claim_records_nothing(server: RunningServer, executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    prepare_run(executor, snapshot, "prod-2")
+    lost = start(executor, "prod-1")
+    expire_claims(server)
+    taken = start(executor, "prod-2")
+    assert taken.verdict is Verdict.GO
+    renewal = {"executor": "one", "evaluations": {lost.evaluation_id: lost.fence, taken.evaluation_id: taken.fence}}
+    assert executor.post("leases", json=renewal).json() == {"lost": [lost.evaluation_id]}
+    assert finish(executor, lost, snapshot).status_code == 409
+    assert intervals_of(executor, snapshot) == []
+    assert finish(executor, taken, snapshot).status_code == 204
+
+
+def test_a_cancelled_run_stops(executor: httpx.Client, worker: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    started = start(executor, "prod-1")
+    worker.post("runs/prod-1/status", json={"status": "aborted", "error_message": "cancelled"}).raise_for_status()
+    assert start(executor, "prod-1", unit=1).verdict is Verdict.STOP
+    renewal = {"executor": "one", "evaluations": {started.evaluation_id: started.fence}}
+    assert executor.post("leases", json=renewal).json() == {"lost": [started.evaluation_id]}
+    assert finish(executor, started, snapshot, Status.ABORTED).status_code == 204
+
+
+def test_record_and_interval_come_together_or_not_at_all(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    started = start(executor, "prod-1")
+    with server.database.engine.begin() as connection:
+        # Whatever goes wrong after the interval is written takes the interval with it.
+        connection.execute(text("ALTER TABLE tempomesh.event_streams ADD CONSTRAINT broken CHECK (last_sequence < 0)"))
+    event = {"type": "update_snapshot_evaluation_progress", "payload": {}}
+    assert finish(executor, started, snapshot, events=[event]).status_code == 500
+    assert intervals_of(executor, snapshot) == []
+    assert executor.get("runs/prod-1").json()["evaluations"][0]["status"] == "in_progress"
+    with server.database.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE tempomesh.event_streams DROP CONSTRAINT broken"))
+    assert finish(executor, started, snapshot, events=[event]).status_code == 204
+    assert intervals_of(executor, snapshot) == [DAY]
+
+
+def test_of_many_ends_of_one_attempt_one_counts(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    started = start(executor, "prod-1")
+    codes: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: codes.append(finish(executor, started, snapshot).status_code)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [204] + 7 * [409]
+
+
+def test_many_runs_at_once_share_no_table(executor: httpx.Client, snapshot: Snapshot) -> None:
+    runs = [f"prod-{number}" for number in range(6)]
+    for run_id in runs:
+        prepare_run(executor, snapshot, run_id)
+    answers: list[UnitStarted] = []
+    threads = [threading.Thread(target=lambda r=run_id: answers.append(start(executor, r))) for run_id in runs]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.verdict for answer in answers) == 5 * [Verdict.CLAIMED] + [Verdict.GO]
+
+
+def test_an_execution_that_has_begun_stays_as_it_is(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    prepare_run(executor, snapshot, "prod-1", units=3)
+    assert start(executor, "prod-1", unit=2).verdict is Verdict.GO
+    document = executor.get("executions/prod-1").content
+    assert executor.put("executions/prod-1", content=document).status_code == 409
