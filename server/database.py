@@ -4,19 +4,16 @@ SQLMesh manages its own transactions. Here it is given a connection whose commit
 what it writes is committed, or not, together with the records that belong to it.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine
-from sqlmesh.core.engine_adapter.postgres import PostgresEngineAdapter
-from sqlmesh.core.snapshot import Snapshot, SnapshotId
-from sqlmesh.core.snapshot.cache import SnapshotCache
 from sqlmesh.core.state_sync import EngineAdapterStateSync
 
 from server.projects import Project
+from server.states import BorrowedState, StatePool
 
 __all__ = ["Database", "Transaction"]
 
@@ -27,22 +24,28 @@ class Transaction:
     Args:
         connection: The connection, with its transaction begun.
         project: Whose records and state are meant.
-        cache_dir: A folder for SQLMesh, which leaves nothing in it.
+        states: Where SQLMesh's state is borrowed from.
     """
 
-    def __init__(self, connection: Connection, project: Project, cache_dir: Path):
+    def __init__(self, connection: Connection, project: Project, states: StatePool):
         self.connection = connection
         self.project = project
-        self._cache_dir = cache_dir
+        self._states = states
+        self._borrowed: BorrowedState | None = None
 
     @cached_property
     def state(self) -> EngineAdapterStateSync:
         """SQLMesh's state of the project, inside this transaction."""
-        borrowed = _BorrowedConnection(self.connection.connection.dbapi_connection)
-        adapter = PostgresEngineAdapter(lambda: borrowed)  # type: ignore[abstract]
-        state = EngineAdapterStateSync(adapter, schema=self.project.state_schema, cache_dir=self._cache_dir)
-        state.snapshot_state._snapshot_cache = _NoSnapshotCache(self._cache_dir)
-        return state
+        borrowed = self._states.borrow(self.project)
+        borrowed.lend(self.connection.connection.dbapi_connection)
+        self._borrowed = borrowed
+        return borrowed.state
+
+    def close(self) -> None:
+        """Gives back what was borrowed; the transaction itself is its opener's to end."""
+        if self._borrowed is not None:
+            self._states.give_back(self.project, self._borrowed)
+            self._borrowed = None
 
 
 class Database:
@@ -56,7 +59,7 @@ class Database:
 
     def __init__(self, url: str, pool_size: int, cache_dir: Path):
         self.engine: Engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=False)
-        self._cache_dir = cache_dir
+        self._states = StatePool(cache_dir)
 
     @contextmanager
     def transaction(self, project: Project) -> Iterator[Transaction]:
@@ -65,44 +68,12 @@ class Database:
         Raises:
             sqlalchemy.exc.OperationalError: If PostgreSQL cannot be reached.
         """
-        with self.engine.begin() as connection:
-            yield Transaction(connection, project, self._cache_dir)
+        with (
+            self.engine.begin() as connection,
+            closing(Transaction(connection, project, self._states)) as transaction,
+        ):
+            yield transaction
 
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
-
-
-class _NoSnapshotCache(SnapshotCache):
-    """SQLMesh keeps what it parsed, and renders and optimizes every model for that, which a server never needs."""
-
-    def get_or_load(
-        self, snapshot_ids: set[SnapshotId], loader: Callable[[set[SnapshotId]], Collection[Snapshot]]
-    ) -> tuple[dict[SnapshotId, Snapshot], set[SnapshotId]]:
-        loaded = loader(snapshot_ids) if snapshot_ids else ()
-        return {snapshot.snapshot_id: snapshot for snapshot in loaded}, set()
-
-    def put(self, snapshot: Snapshot) -> None:
-        """Keeps nothing."""
-
-    def clear(self) -> None:
-        """There is nothing to forget."""
-
-
-class _BorrowedConnection:
-    """A DBAPI connection whose transaction belongs to somebody else."""
-
-    def __init__(self, connection: Any):
-        self._connection = connection
-
-    def cursor(self) -> Any:
-        return self._connection.cursor()
-
-    def commit(self) -> None:
-        """The lender commits."""
-
-    def rollback(self) -> None:
-        """The lender rolls back, as the exception that caused this reaches it."""
-
-    def close(self) -> None:
-        """The lender closes."""

@@ -10,7 +10,7 @@ from server.database import Transaction
 from server.errors import ApiError
 from server.schema import documents
 
-__all__ = ["DocumentKind", "find_document", "get_document", "put_document"]
+__all__ = ["DocumentKind", "find_document", "get_document", "put_document", "put_first"]
 
 
 class DocumentKind(StrEnum):
@@ -19,6 +19,8 @@ class DocumentKind(StrEnum):
     PLAN = "plan"
     STAGE = "stage"
     EXECUTION = "execution"
+    OUTCOME = "outcome"
+    """How an execution ended."""
     PROMOTION = "promotion"
     """What SQLMesh answered to a plan's promotion of its environment."""
 
@@ -32,6 +34,18 @@ def put_document(transaction: Transaction, kind: DocumentKind, document_id: str,
     transaction.connection.execute(
         statement.on_conflict_do_update(index_elements=["project", "kind", "document_id"], set_={"body": packed})
     )
+
+
+def put_first(transaction: Transaction, kind: DocumentKind, document_id: str, body: bytes) -> bool:
+    """Keeps a document unless there is one already; says whether it was the first."""
+    statement = insert(documents).values(
+        project=transaction.project.namespace,
+        kind=kind.value,
+        document_id=document_id,
+        body=zstandard.ZstdCompressor().compress(body),
+    )
+    stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(documents.c.document_id))
+    return stored.first() is not None
 
 
 def get_document(transaction: Transaction, kind: DocumentKind, document_id: str) -> bytes:

@@ -7,11 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
+from server.documents import DocumentKind, put_first
 from server.events import append_events
 from server.schema import evaluations
 from server.units import record_key
 from tcloud.wire.executions import ConsoleEvent, Execution, ExecutionOutcome, UnitKind
 from tcloud.wire.statuses import Status
+from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event
 
 __all__ = ["close_execution"]
 
@@ -19,7 +21,12 @@ __all__ = ["close_execution"]
 def close_execution(
     transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
 ) -> None:
-    """Records the units that never started, and tells whoever watches what SQLMesh's scheduler tells at its end."""
+    """Records the units that never started, and tells whoever watches what SQLMesh's scheduler tells at its end.
+
+    An execution is closed once; closing it again changes nothing.
+    """
+    if not put_first(transaction, DocumentKind.OUTCOME, execution_id, outcome.model_dump_json().encode()):
+        return
     now = datetime.now(UTC)
     cause = outcome.cause or "An upstream model failed."
     for number in outcome.skipped:
@@ -38,8 +45,6 @@ def close_execution(
 def _closing_events(
     transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
 ) -> Sequence[ConsoleEvent]:
-    from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event
-
     skipped_names = {
         execution.snapshots[unit.snapshot].name
         for unit in (execution.units[number] for number in outcome.skipped)

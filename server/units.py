@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from sqlalchemy import exists, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlmesh.core.snapshot import SnapshotIntervals
 
 from server.claims import claim_table, holds_claim, release_table
 from server.database import Transaction
@@ -32,6 +31,7 @@ from tcloud.wire.executions import (
     Verdict,
 )
 from tcloud.wire.statuses import Status
+from tempomesh_runner.state import parse_intervals
 
 __all__ = ["finish_unit", "record_key", "renew_leases", "start_unit"]
 
@@ -83,7 +83,7 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
             "given to another attempt. Nothing was recorded.",
         )
     if finish.intervals is not None:
-        transaction.state.add_snapshots_intervals([SnapshotIntervals.model_validate(finish.intervals)])
+        transaction.state.add_snapshots_intervals([parse_intervals(finish.intervals)])
     release_table(transaction, target.owner_id, target.model, target.version)
     append_events(transaction, target.owner_id, finish.events)
 

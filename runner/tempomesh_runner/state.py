@@ -7,7 +7,7 @@ Names and meanings are those of `sqlmesh.core.state_sync.base.StateSync`.
 
 import json
 import typing as t
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from sqlmesh.core.environment import Environment, EnvironmentStatements, EnvironmentSummary
 from sqlmesh.core.snapshot import (
@@ -32,10 +32,11 @@ from sqlmesh.core.state_sync.common import (
 )
 from sqlmesh.utils.date import TimeLike, to_timestamp
 from sqlmesh.utils.errors import SQLMeshError
+from sqlmesh.utils.pydantic import PydanticModel
 
 from tempomesh_runner.overlay import SnapshotOverlay
 
-__all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer"]
+__all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer", "parse_intervals"]
 
 Transport = Callable[[str, bytes], bytes]
 """Sends one call (method name, JSON arguments) and returns its JSON result; raises SQLMesh's errors."""
@@ -96,9 +97,7 @@ class RemoteStateSync(StateSync):
     def get_snapshots(self, snapshot_ids: Iterable[SnapshotIdLike]) -> dict[SnapshotId, Snapshot]:
         result = self._call("get_snapshots", ids=_ids(snapshot_ids))
         snapshots = [Snapshot.model_validate(s) for s in result["snapshots"]]
-        Snapshot.hydrate_with_intervals_by_version(
-            snapshots, [SnapshotIntervals.model_validate(i) for i in result["intervals"]]
-        )
+        Snapshot.hydrate_with_intervals_by_version(snapshots, [parse_intervals(i) for i in result["intervals"]])
         return {s.snapshot_id: s for s in snapshots}
 
     def get_snapshot_overlays(self, snapshot_ids: Iterable[SnapshotIdLike]) -> list[SnapshotOverlay]:
@@ -114,7 +113,7 @@ class RemoteStateSync(StateSync):
             current_ts=current_ts,
             exclude_expired=exclude_expired,
         )
-        return {SnapshotIdAndVersion.model_validate(s) for s in result}
+        return {_parse(SnapshotIdAndVersion, s) for s in result}
 
     def snapshots_exist(self, snapshot_ids: Iterable[SnapshotIdLike]) -> set[SnapshotId]:
         return _parse_ids(self._call("snapshots_exist", ids=_ids(snapshot_ids)))
@@ -125,9 +124,7 @@ class RemoteStateSync(StateSync):
         for snapshot in snapshots:
             snapshot.intervals = []
             snapshot.dev_intervals = []
-        return Snapshot.hydrate_with_intervals_by_version(
-            snapshots, [SnapshotIntervals.model_validate(i) for i in result]
-        )
+        return Snapshot.hydrate_with_intervals_by_version(snapshots, [parse_intervals(i) for i in result])
 
     def nodes_exist(self, names: Iterable[str], exclude_external: bool = False) -> set[str]:
         return set(self._call("nodes_exist", names=sorted(names), exclude_external=exclude_external))
@@ -253,7 +250,7 @@ class RemoteStateSync(StateSync):
                 None if environment_statements is None else [_json(s) for s in environment_statements]
             ),
         )
-        return PromotionResult.model_validate(result)
+        return _parse(PromotionResult, result)
 
     def finalize(self, environment: Environment) -> None:
         self._call("finalize", environment=_json(environment))
@@ -308,6 +305,11 @@ def answer(state_sync: StateSync, method: str, body: bytes) -> bytes:
         SQLMeshError: As raised by SQLMesh itself, or if the method is not part of the contract.
     """
     return json.dumps(_answer(state_sync, method, json.loads(body or b"{}"))).encode()
+
+
+def parse_intervals(value: Mapping[str, t.Any]) -> SnapshotIntervals:
+    """Reads intervals out of SQLMesh's own JSON of them."""
+    return _parse(SnapshotIntervals, value)
 
 
 def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
@@ -367,7 +369,7 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             return state.invalidate_environment(args["name"], args["protect_prod"])
         case "remove_intervals":
             return state.remove_intervals(
-                [(SnapshotIdAndVersion.model_validate(s), (start, end)) for s, (start, end) in args["intervals"]],
+                [(_parse(SnapshotIdAndVersion, s), (start, end)) for s, (start, end) in args["intervals"]],
                 args["remove_shared_versions"],
             )
         case "promote":
@@ -390,13 +392,22 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "compact_intervals":
             return state.compact_intervals()
         case "add_snapshots_intervals":
-            return state.add_snapshots_intervals([SnapshotIntervals.model_validate(i) for i in args["intervals"]])
+            return state.add_snapshots_intervals([parse_intervals(i) for i in args["intervals"]])
         case "update_auto_restatements":
             return state.update_auto_restatements(
                 {SnapshotNameVersion(name=name, version=version): ts for name, version, ts in args["timestamps"]}
             )
         case _:
             raise SQLMeshError(f"'{method}' is not a call of the state contract.")
+
+
+Model = t.TypeVar("Model", bound=PydanticModel)
+
+
+def _parse(model: type[Model], value: Mapping[str, t.Any]) -> Model:
+    # SQLMesh's JSON leaves nulls out, even those of fields without a default.
+    absent: dict[str, t.Any] = {f.alias or name: None for name, f in model.model_fields.items() if f.is_required()}
+    return model.model_validate({**absent, **value})
 
 
 class _HasJson(t.Protocol):
