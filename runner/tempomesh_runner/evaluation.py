@@ -1,0 +1,278 @@
+"""Evaluates one unit, as `run_node` inside SQLMesh's `Scheduler.run_merged_intervals` does.
+
+What SQLMesh would write to state, the interval, is handed back instead: the server records it together with the
+evaluation, in one transaction.
+"""
+
+import json
+import logging
+import typing as t
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+
+from sqlmesh.core.environment import EnvironmentNamingInfo
+from sqlmesh.core.scheduler import Scheduler
+from sqlmesh.core.snapshot import (
+    DeployabilityIndex,
+    Snapshot,
+    SnapshotEvaluator,
+    SnapshotId,
+    SnapshotIdBatch,
+    SnapshotIntervals,
+)
+from sqlmesh.core.snapshot.definition import merge_intervals
+from sqlmesh.utils.date import now_timestamp
+
+from tempomesh_runner.causes import encode_cause, is_retryable
+from tempomesh_runner.console import Event, RelayConsole
+from tempomesh_runner.process_context import ProcessContext
+from tempomesh_runner.state import RemoteStateSync
+
+__all__ = ["UnitEvaluator"]
+
+_LOG_CHARACTERS = 64 * 1024
+_KEPT_EXECUTIONS = 8
+
+
+class UnitEvaluator:
+    """Evaluates units of executions; remembers the executions it has been shown.
+
+    Args:
+        context: This process.
+    """
+
+    def __init__(self, context: ProcessContext):
+        self._context = context
+        self._executions: OrderedDict[str, dict[str, t.Any]] = OrderedDict()
+
+    def evaluate(
+        self, *, execution_id: str, execution: dict[str, t.Any] | None, unit: int, recheck: bool
+    ) -> dict[str, t.Any]:
+        """Evaluates a unit.
+
+        Args:
+            execution_id: The execution.
+            execution: Its document; not needed if this process was shown it before.
+            unit: The number of the unit.
+            recheck: Whether somebody else may have done the unit's interval since the execution was prepared.
+
+        Returns:
+            `{"need_execution": True}`, or the outcome: `status`, `intervals`, `audits`, `events`, `log`, and for a
+            failure `error`, `cause` and `retryable`.
+        """
+        if execution is not None:
+            self._executions[execution_id] = execution
+            while len(self._executions) > _KEPT_EXECUTIONS:
+                self._executions.popitem(last=False)
+        known = self._executions.get(execution_id)
+        if known is None:
+            return {"need_execution": True}
+        return _Unit(self._context, known, unit).evaluate(recheck=recheck)
+
+
+class _CapturedState(RemoteStateSync):
+    """State of which one unit adds its interval: the interval is kept here."""
+
+    def __init__(self, context: ProcessContext):
+        super().__init__(context.state._transport)
+        self.added: SnapshotIntervals | None = None
+
+    def add_snapshots_intervals(self, snapshots_intervals: t.Sequence[SnapshotIntervals]) -> None:
+        (self.added,) = snapshots_intervals
+
+
+class _AuditRecorder(SnapshotEvaluator):
+    """An evaluator that keeps audit results, also those of a unit that then fails because of them."""
+
+    def __init__(self, evaluator: SnapshotEvaluator):
+        self.__dict__.update(evaluator.__dict__)
+        self.audits: list[t.Any] = []
+
+    def audit(self, snapshot: Snapshot, **kwargs: t.Any) -> list[t.Any]:
+        self.audits = super().audit(snapshot, **kwargs)
+        return self.audits
+
+
+class _Unit:
+    def __init__(self, context: ProcessContext, execution: dict[str, t.Any], number: int):
+        self._context = context
+        self._execution = execution
+        self._unit = execution["units"][number]
+        self._is_plan = execution["owner_kind"] == "plan"
+        self._deployability_index = DeployabilityIndex.model_validate(execution["deployability_index"])
+        self._naming_info = EnvironmentNamingInfo.model_validate(execution["naming_info"])
+        self._snapshots = self._load()
+        self._snapshot = self._snapshots[_snapshot_id(execution["snapshots"][self._unit["snapshot"]])]
+        self._events: list[Event] = []
+        self._console = RelayConsole(self._events.append)
+        self._state = _CapturedState(context)
+        owner = execution["owner_id"]
+        evaluator = (context.for_plan if self._is_plan else context.for_run)(owner, execution["gateway"])
+        self._evaluator = _AuditRecorder(evaluator)
+
+    def evaluate(self, *, recheck: bool) -> dict[str, t.Any]:
+        if recheck and not self._is_plan and not self._still_missing():
+            return {"status": "success", "skipped": True, "intervals": None, "audits": [], "events": [], "log": ""}
+        outcome: dict[str, t.Any] = {"status": "success"}
+        with _captured_output() as log:
+            try:
+                self._run()
+            except Exception as error:
+                outcome = {
+                    "status": "failed",
+                    "error": str(error) or type(error).__name__,
+                    "cause": encode_cause(error),
+                    "retryable": is_retryable(error),
+                }
+        added = self._state.added if outcome["status"] == "success" else None
+        return {
+            **outcome,
+            "intervals": json.loads(added.json()) if added is not None else None,
+            "audits": [_audit(result) for result in self._evaluator.audits],
+            "events": self._events,
+            "log": log.getvalue()[-_LOG_CHARACTERS:],
+        }
+
+    def _run(self) -> None:
+        scheduler = Scheduler(
+            self._snapshots.values(),
+            self._evaluator,
+            self._state,
+            self._execution["default_catalog"],
+            console=self._console,
+        )
+        if self._unit["kind"] == "create":
+            self._evaluator.create_snapshot(
+                snapshot=self._snapshot,
+                snapshots=scheduler.snapshots_by_name,
+                deployability_index=self._deployability_index,
+                allow_destructive_snapshots=set(self._execution["allow_destructive"]),
+                allow_additive_snapshots=set(self._execution["allow_additive"]),
+            )
+            return
+        self._console.start_snapshot_evaluation_progress(self._snapshot)
+        started = now_timestamp()
+        duration_ms: int | None = None
+        try:
+            self._evaluate(scheduler)
+            duration_ms = now_timestamp() - started
+        finally:
+            self._report(duration_ms)
+
+    def _evaluate(self, scheduler: Scheduler) -> None:
+        start, end = self._unit["interval"]
+        batch_index = self._unit["batch_index"]
+        selected = self._execution["selected_models"]
+        if self._unit["kind"] == "audit":
+            scheduler._audit_snapshot(
+                snapshot=self._snapshot,
+                environment_naming_info=self._naming_info,
+                deployability_index=self._deployability_index,
+                snapshots=scheduler.snapshots_by_name,
+                start=start,
+                end=end,
+                execution_time=self._execution["execution_time"],
+            )
+            return
+        was_to_be_created = self._unit["snapshot"] in self._execution["tables_to_create"]
+        scheduler.evaluate(
+            snapshot=self._snapshot,
+            environment_naming_info=self._naming_info,
+            start=start,
+            end=end,
+            execution_time=self._execution["execution_time"],
+            deployability_index=self._deployability_index,
+            batch_index=batch_index,
+            allow_destructive_snapshots=set(self._execution["allow_destructive"]),
+            allow_additive_snapshots=set(self._execution["allow_additive"]),
+            # The first batch of a new table creates it; SQLMesh looks for itself only where this says None.
+            target_table_exists=not was_to_be_created or batch_index > 0,
+            selected_models=None if selected is None else set(selected),
+        )
+
+    def _report(self, duration_ms: int | None) -> None:
+        batch_index = self._unit["batch_index"]
+        failed = sum(1 for result in self._evaluator.audits if result.count)
+        # As in SQLMesh: an evaluation that raised has no audit results to count.
+        counted = len(self._evaluator.audits) if duration_ms is not None else 0
+        failed = failed if duration_ms is not None else 0
+        triggers = self._execution["auto_restatement_triggers"].get(self._snapshot.name)
+        self._console.update_snapshot_evaluation_progress(
+            self._snapshot,
+            tuple(self._unit["interval"]),
+            batch_index,
+            duration_ms,
+            counted - failed,
+            failed,
+            execution_stats=self._evaluator.execution_tracker.get_execution_stats(
+                SnapshotIdBatch(snapshot_id=self._snapshot.snapshot_id, batch_id=batch_index)
+            ),
+            auto_restatement_triggers=[_parse_id(trigger) for trigger in triggers] if triggers else None,
+        )
+
+    def _still_missing(self) -> bool:
+        """Asks SQLMesh's state whether the unit's interval has been recorded since."""
+        if self._unit["interval"] is None:
+            return True
+        before = list(self._snapshot.intervals), list(self._snapshot.dev_intervals)
+        self._context.state.refresh_snapshot_intervals([self._snapshot])
+        known = (
+            self._snapshot.intervals
+            if self._deployability_index.is_deployable(self._snapshot)
+            else self._snapshot.dev_intervals
+        )
+        start, end = self._unit["interval"]
+        missing = not any(first <= start and end <= last for first, last in merge_intervals(known)) if known else True
+        self._snapshot.intervals, self._snapshot.dev_intervals = before
+        return missing
+
+    def _load(self) -> dict[SnapshotId, Snapshot]:
+        """The unit's snapshot and its parents, which is what SQLMesh renders it with, as of the preparation."""
+        references = {r["name"]: r for r in self._execution["snapshots"]}
+        own = self._execution["snapshots"][self._unit["snapshot"]]
+        (snapshot,) = self._context.store.get([_snapshot_id(own)]).values()
+        snapshots = self._context.store.get([snapshot.snapshot_id, *snapshot.parents])
+        if self._is_plan:
+            owner = self._execution["owner_id"]
+            snapshots = {
+                snapshot_id: self._context.store.with_seed(found, owner) if found.is_seed else found
+                for snapshot_id, found in snapshots.items()
+            }
+        for found in snapshots.values():
+            if (reference := references.get(found.name)) and reference["identifier"] == found.identifier:
+                found.intervals = [tuple(i) for i in reference["intervals"]]
+                found.dev_intervals = [tuple(i) for i in reference["dev_intervals"]]
+        return snapshots
+
+
+@contextmanager
+def _captured_output() -> Iterator[StringIO]:
+    log = StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        with redirect_stdout(log), redirect_stderr(log):
+            yield log
+    finally:
+        root.removeHandler(handler)
+
+
+def _audit(result: t.Any) -> dict[str, t.Any]:
+    if result.skipped:
+        status = "skipped"
+    else:
+        status = "failed" if result.count else "success"
+    return {"name": result.audit.name, "status": status, "blocking": bool(result.blocking), "count": result.count}
+
+
+def _snapshot_id(reference: dict[str, t.Any]) -> SnapshotId:
+    return SnapshotId(name=reference["name"], identifier=reference["identifier"])
+
+
+def _parse_id(text: str) -> SnapshotId:
+    name, identifier = json.loads(text)
+    return SnapshotId(name=name, identifier=identifier)

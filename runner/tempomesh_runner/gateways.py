@@ -1,0 +1,157 @@
+"""The warehouses of an executor: connections from `SQLMESH__GATEWAYS__…` variables, read as SQLMesh reads them."""
+
+import fcntl
+import logging
+import re
+import time
+import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from sqlmesh.core.config import Config, DuckDBConnectionConfig
+from sqlmesh.core.config.connection import ConnectionConfig
+from sqlmesh.core.config.loader import load_config_from_env
+from sqlmesh.core.config.scheduler import BuiltInSchedulerConfig
+from sqlmesh.core.engine_adapter.base import EngineAdapter
+from sqlmesh.core.snapshot import SnapshotEvaluator
+from sqlmesh.utils import CorrelationId
+from sqlmesh.utils.errors import ConfigError
+
+__all__ = ["Gateways"]
+
+_FOREIGN_LOCK_SECONDS = 30.0
+_FOREIGN_LOCK_POLL_SECONDS = 0.5
+_LOCK_HOLDER = re.compile(r"Conflicting lock is held in (.*?)(?:\. |$)")
+
+
+class Gateways:
+    """The gateways that this process can reach; nothing is opened before it is needed.
+
+    Raises:
+        ConfigError: If the variables name no gateway or an incomplete one.
+    """
+
+    def __init__(self) -> None:
+        config = Config.model_validate(load_config_from_env())
+        self._connections: dict[str, ConnectionConfig] = {
+            name.lower(): gateway.connection for name, gateway in config.gateways.items() if gateway.connection
+        }
+        if not self._connections:
+            raise ConfigError(
+                "This executor has no gateway: set SQLMESH__GATEWAYS__<NAME>__CONNECTION__TYPE and its fellows."
+            )
+        default = (config.default_gateway or "").lower()
+        self.default = default if default in self._connections else next(iter(self._connections))
+        self._evaluators: dict[str, SnapshotEvaluator] = {}
+
+    def describe(self) -> list[dict[str, t.Any]]:
+        """What planners have to know of each gateway; asks each warehouse for its catalog."""
+        catalogs = self._default_catalogs
+        return [
+            {
+                "name": name,
+                "type": connection.type_,
+                "dialect": connection.DIALECT,
+                "default_catalog": catalogs.get(name),
+                "concurrent_tasks": connection.concurrent_tasks,
+                "is_default": name == self.default,
+            }
+            for name, connection in self._connections.items()
+        ]
+
+    def selected(self, gateway: str | None) -> str:
+        """The gateway that is meant: the default one if none is named.
+
+        Raises:
+            ConfigError: If this executor has no connection for it.
+        """
+        name = (gateway or self.default).lower()
+        if name not in self._connections:
+            known = ", ".join(self._connections)
+            raise ConfigError(f"This executor has no connection for gateway '{name}'; it has {known}.")
+        return name
+
+    def default_catalog(self, gateway: str) -> str | None:
+        """The catalog that names without one belong to."""
+        return self._default_catalogs.get(gateway)
+
+    def evaluator(self, gateway: str, correlation_id: CorrelationId) -> SnapshotEvaluator:
+        """A snapshot evaluator whose queries carry a plan's or run's id; it shares the process's connections."""
+        if gateway not in self._evaluators:
+            self._evaluators[gateway] = SnapshotEvaluator(
+                {
+                    name: adapter.with_settings(execute_log_level=logging.INFO)
+                    for name, adapter in self._adapters.items()
+                },
+                ddl_concurrent_tasks=self._connections[gateway].concurrent_tasks,
+                selected_gateway=gateway,
+            )
+        return self._evaluators[gateway].set_correlation_id(correlation_id)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for this process's turn at warehouses that only one process can open, which is DuckDB's way.
+
+        Raises:
+            ConfigError: If a file stays locked by a process that does not take turns; it is named.
+        """
+        files = sorted({Path(path) for path in self._duckdb_files()})
+        if not files:
+            yield
+            return
+        locks = [path.with_name(path.name + ".tempomesh.lock").open("w") for path in files]
+        try:
+            for lock in locks:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            for path in files:
+                _wait_for_strangers(path)
+            yield
+        finally:
+            for adapter in self._adapters.values():
+                adapter.close()
+            for lock in locks:
+                lock.close()
+
+    def _duckdb_files(self) -> Iterator[str]:
+        for connection in self._connections.values():
+            if isinstance(connection, DuckDBConnectionConfig):
+                if connection.database:
+                    yield str(connection.database)
+                for catalog in (connection.catalogs or {}).values():
+                    yield str(catalog if isinstance(catalog, str) else catalog.path)
+
+    @cached_property
+    def _adapters(self) -> dict[str, EngineAdapter]:
+        default = self._connections[self.default]
+        return {
+            name: connection.create_engine_adapter(concurrent_tasks=default.concurrent_tasks)
+            for name, connection in self._connections.items()
+        }
+
+    @cached_property
+    def _default_catalogs(self) -> dict[str, str]:
+        class Adapters:
+            engine_adapters = self._adapters
+
+        return BuiltInSchedulerConfig().get_default_catalog_per_gateway(t.cast(t.Any, Adapters()))
+
+
+def _wait_for_strangers(path: Path) -> None:
+    import duckdb
+
+    deadline = time.monotonic() + _FOREIGN_LOCK_SECONDS
+    while True:
+        try:
+            duckdb.connect(str(path)).close()
+        except duckdb.IOException as error:
+            if "lock" not in str(error).lower():
+                raise
+            if time.monotonic() > deadline:
+                found = _LOCK_HOLDER.search(str(error))
+                holder = found.group(1) if found else "another process"
+                raise ConfigError(f"{path} is locked by {holder}: close it there, then try again.") from error
+            time.sleep(_FOREIGN_LOCK_POLL_SECONDS)
+        else:
+            return

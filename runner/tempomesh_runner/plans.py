@@ -1,0 +1,119 @@
+"""Plans: split into SQLMesh's stages, and applied one stage at a time by SQLMesh's own evaluator."""
+
+import typing as t
+
+from sqlmesh.core.environment import EnvironmentNamingInfo, execute_environment_statements
+from sqlmesh.core.macros import RuntimeStage
+from sqlmesh.core.plan import BuiltInPlanEvaluator, EvaluatablePlan
+from sqlmesh.core.plan.stages import BackfillStage, build_plan_stages
+from sqlmesh.core.snapshot import Snapshot, SnapshotId
+from sqlmesh.utils.errors import ConflictingPlanError
+
+from tempomesh_runner.process_context import ProcessContext
+from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
+from tempomesh_runner.stage_documents import is_backfill, snapshot_ids, stage_document, stage_from_document
+
+__all__ = ["apply_stage", "build_stages", "prepare_backfill", "run_statements"]
+
+
+def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str | None) -> dict[str, t.Any]:
+    """Splits a plan into stages; nothing is changed by it.
+
+    Raises:
+        ConflictingPlanError: If another plan has changed the environment since this one was made.
+    """
+    plan = context.store.plan(plan_id)
+    _refuse_stale(context, plan)
+    stages = build_plan_stages(plan, context.state, default_catalog)
+    backfills = [is_backfill(stage) and not plan.empty_backfill for stage in stages]
+    return {
+        "stages": [
+            {"index": index, "name": type(stage).__name__, "kind": "backfill" if backfill else "single"}
+            for index, (stage, backfill) in enumerate(zip(stages, backfills, strict=True))
+        ],
+        "documents": [stage_document(stage) for stage in stages],
+    }
+
+
+def apply_stage(
+    context: ProcessContext,
+    *,
+    plan_id: str,
+    stage: dict[str, t.Any],
+    gateway: str,
+    default_catalog: str | None,
+) -> dict[str, t.Any]:
+    """Applies a stage with `BuiltInPlanEvaluator`, whose code says what each stage does.
+
+    May be repeated after a crash: pushing, creating, promoting and finalizing what is there already changes nothing.
+    """
+    plan = context.store.plan(plan_id)
+    evaluator = BuiltInPlanEvaluator(
+        state_sync=context.state,
+        snapshot_evaluator=context.for_plan(plan_id, gateway),
+        create_scheduler=lambda snapshots, snapshot_evaluator: context.scheduler(
+            snapshots, snapshot_evaluator, default_catalog
+        ),
+        default_catalog=default_catalog,
+        console=context.console,
+    )
+    evaluator._evaluate_stages([stage_from_document(stage, _snapshots(context, plan, stage))], plan)
+    return {}
+
+
+def prepare_backfill(
+    context: ProcessContext,
+    *,
+    plan_id: str,
+    index: int,
+    stage: dict[str, t.Any],
+    gateway: str,
+    default_catalog: str | None,
+) -> dict[str, t.Any]:
+    """Turns a backfill stage into an execution."""
+    plan = context.store.plan(plan_id)
+    hydrated = t.cast(BackfillStage, stage_from_document(stage, _snapshots(context, plan, stage)))
+    return prepare_execution(
+        context, hydrated, plan_id=plan_id, index=index, gateway=gateway, default_catalog=default_catalog
+    )
+
+
+def run_statements(context: ProcessContext, *, execution: dict[str, t.Any], runtime_stage: str) -> dict[str, t.Any]:
+    """Executes an environment's `before_all` or `after_all` statements around a run, as SQLMesh's scheduler does."""
+    snapshots = context.store.get(
+        SnapshotId(name=s["name"], identifier=s["identifier"]) for s in execution["snapshots"]
+    )
+    naming_info = EnvironmentNamingInfo.model_validate(execution["naming_info"])
+    selected = execution["selected_models"]
+    execute_environment_statements(
+        adapter=context.for_run(execution["owner_id"], execution["gateway"]).adapter,
+        environment_statements=context.state.get_environment_statements(naming_info.name),
+        runtime_stage=RuntimeStage(runtime_stage),
+        environment_naming_info=naming_info,
+        default_catalog=execution["default_catalog"],
+        snapshots={s.name: s for s in snapshots.values()},
+        start=execution["start"],
+        end=execution["end"],
+        execution_time=execution["execution_time"],
+        selected_models=None if selected is None else set(selected),
+    )
+    return {}
+
+
+def _refuse_stale(context: ProcessContext, plan: EvaluatablePlan) -> None:
+    existing = context.state.get_environment(plan.environment.name)
+    if existing is None or existing.expired or existing.plan_id == plan.plan_id:
+        return
+    if existing.plan_id != plan.environment.previous_plan_id:
+        # The sentence is SQLMesh's own, from `EngineAdapterStateSync.promote`; here it comes before any change.
+        raise ConflictingPlanError(
+            f"Another plan ({existing.plan_id}) was applied to the target environment '{plan.environment.name}' while "
+            f"your current plan ({plan.plan_id}) was still in progress, interrupting it. "
+            "Please re-apply your plan to resolve this error."
+        )
+
+
+def _snapshots(context: ProcessContext, plan: EvaluatablePlan, stage: dict[str, t.Any]) -> dict[SnapshotId, Snapshot]:
+    # The plan's own come from the plan: only there have seeds their content.
+    own = {s.snapshot_id: s for s in plan.new_snapshots}
+    return {**context.store.get(s for s in snapshot_ids(stage) if s not in own), **own}

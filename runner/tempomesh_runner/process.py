@@ -1,0 +1,122 @@
+"""Runner processes: a zygote that has imported SQLMesh, and the children it forks, one for each evaluation at a time.
+
+Importing SQLMesh takes seconds, forking a process that has done so takes milliseconds and shares its memory. The
+zygote runs nobody's code and opens no connection to a warehouse; a child lives until its executor closes its end.
+
+Messages are JSON over `multiprocessing.connection`, so nothing that a model could have tampered with is unpickled.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+import typing as t
+from multiprocessing.connection import Client, Connection
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+_ZYGOTE = "zygote"
+
+
+def main(address: str, authkey_hex: str) -> None:
+    """Serves as a zygote until the executor closes the connection.
+
+    Args:
+        address: The executor's unix socket.
+        authkey_hex: The key that its listener asks for.
+    """
+    # SQLMesh's loader forks a process per core where it may; here every process belongs to the executor.
+    os.environ["MAX_FORK_WORKERS"] = "1"
+    from tempomesh_runner import tasks  # noqa: F401 - imported once, for all children
+
+    authkey = bytes.fromhex(authkey_hex)
+    control = _connect(address, authkey, _ZYGOTE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while (command := _receive(control)) is not None:
+        _reap(control)
+        if command["command"] == "fork":
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _child(address, authkey, command["name"], command["log"])
+        _reap(control)
+
+
+def _child(address: str, authkey: bytes, name: str, log: str) -> t.NoReturn:
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 0
+    try:
+        _serve(_connect(address, authkey, name))
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _serve(executor: Connection) -> None:
+    from sqlmesh.utils import errors
+
+    from tempomesh_runner.causes import StateUnavailableError
+    from tempomesh_runner.tasks import Worker, describe_error
+
+    def call_state(method: str, body: bytes) -> bytes:
+        _send(executor, {"state": method, "body": body.decode()})
+        answer = _receive(executor)
+        if answer is None:
+            raise EOFError("the executor is gone")
+        if failure := answer.get("error"):
+            if failure.get("retryable"):
+                raise StateUnavailableError(failure["message"])
+            known = getattr(errors, failure["error_type"], errors.SQLMeshError)
+            raise known(failure["message"])
+        return t.cast(str, answer["result"]).encode()
+
+    worker = Worker(call_state, lambda event: _send(executor, {"events": [event]}))
+    while (message := _receive(executor)) is not None:
+        try:
+            result = worker.run(message["task"], message["arguments"])
+        except Exception as error:
+            traceback.print_exc()
+            _send(executor, {"failed": describe_error(error)})
+        else:
+            _send(executor, {"done": result})
+
+
+def _connect(address: str, authkey: bytes, name: str) -> Connection:
+    connection = Client(address, family="AF_UNIX", authkey=authkey)
+    _send(connection, {"name": name, "pid": os.getpid()})
+    return connection
+
+
+def _send(connection: Connection, message: dict[str, t.Any]) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def _receive(connection: Connection) -> dict[str, t.Any] | None:
+    try:
+        return t.cast(dict[str, t.Any], json.loads(connection.recv_bytes()))
+    except (EOFError, ConnectionError):
+        return None
+
+
+def _reap(control: Connection) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _send(control, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})

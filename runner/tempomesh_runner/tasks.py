@@ -1,0 +1,60 @@
+"""The tasks of a runner process, by name."""
+
+import typing as t
+from collections.abc import Callable
+
+from sqlmesh.utils.errors import SQLMeshError
+
+from tempomesh_runner import plans, scheduling
+from tempomesh_runner.causes import encode_cause, is_retryable
+from tempomesh_runner.console import Event
+from tempomesh_runner.evaluation import UnitEvaluator
+from tempomesh_runner.process_context import EnvironmentUpdatingError, ProcessContext
+from tempomesh_runner.state import Transport
+
+__all__ = ["Worker", "describe_error"]
+
+
+class Worker:
+    """Executes tasks, one at a time, and keeps what they share.
+
+    Args:
+        transport: Carries state calls.
+        emit: Takes console events.
+    """
+
+    def __init__(self, transport: Transport, emit: Callable[[Event], None]):
+        self._context = ProcessContext(transport, emit)
+        self._units = UnitEvaluator(self._context)
+
+    def run(self, task: str, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Executes a task and returns its JSON result; whatever it raises is the task's failure."""
+        if task == "ping":
+            return {}
+        with self._context.gateways.turn():
+            match task:
+                case "describe_gateways":
+                    return {"gateways": self._context.gateways.describe()}
+                case "build_stages":
+                    return plans.build_stages(self._context, **arguments)
+                case "apply_stage":
+                    return plans.apply_stage(self._context, **arguments)
+                case "prepare_backfill":
+                    return plans.prepare_backfill(self._context, **arguments)
+                case "prepare_run":
+                    return scheduling.prepare_run(self._context, **arguments)
+                case "run_statements":
+                    return plans.run_statements(self._context, **arguments)
+                case "evaluate_unit":
+                    return self._units.evaluate(**arguments)
+        raise SQLMeshError(f"This runner has no task '{task}'.")
+
+
+def describe_error(error: BaseException) -> dict[str, t.Any]:
+    """What the executor is told of a task that failed."""
+    return {
+        "message": str(error) or type(error).__name__,
+        "error_type": type(error).__name__,
+        "retryable": isinstance(error, EnvironmentUpdatingError) or is_retryable(error),
+        "cause": encode_cause(error),
+    }
