@@ -1,0 +1,222 @@
+"""A pool of warm runner processes of one Python environment."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from envmanager.errors import RunnerCrashedError, TaskFailedError
+from envmanager.zygote import Zygote
+
+__all__ = ["OnEvents", "OnState", "Role", "Runner", "RunnerPool", "StateCallError"]
+
+OnState = Callable[[str, bytes], Awaitable[bytes]]
+"""Answers a runner's state call; raises `StateCallError` with what the runner is to raise."""
+
+OnEvents = Callable[[list[dict[str, Any]]], Awaitable[None]]
+"""Takes a runner's console events, in order."""
+
+_LOG_TAIL_CHARACTERS = 4000
+
+
+class Role(StrEnum):
+    """What a runner is kept for: its caches differ."""
+
+    EVALUATE = "evaluate"
+    """One unit at a time; knows the snapshots that it evaluated."""
+    PLAN = "plan"
+    """Whole plans and environments; knows all their snapshots."""
+
+
+class StateCallError(Exception):
+    """A state call was refused, or did not reach the server.
+
+    Args:
+        message: For the user.
+        error_type: Name of SQLMesh's exception class.
+        retryable: Whether it may succeed later.
+    """
+
+    def __init__(self, message: str, error_type: str, *, retryable: bool):
+        super().__init__(message)
+        self.error_type = error_type
+        self.retryable = retryable
+
+
+class Runner:
+    """A runner process, used by one task at a time.
+
+    Args:
+        zygote: What it was forked from.
+        pid: Its process id, which is also that of its process group.
+        connection: To it.
+        log: Where its output goes.
+    """
+
+    def __init__(self, zygote: Zygote, pid: int, connection: Connection, log: Path):
+        self._zygote = zygote
+        self._connection = connection
+        self._log = log
+        self.pid = pid
+        self.tasks = 0
+        self.alive = True
+
+    async def call(
+        self, task: str, arguments: dict[str, Any], on_state: OnState, on_events: OnEvents | None = None
+    ) -> dict[str, Any]:
+        """Has a task executed and returns its result.
+
+        Raises:
+            TaskFailedError: If the task raised.
+            RunnerCrashedError: If the process ended.
+            asyncio.CancelledError: If the caller was cancelled; the process is killed then, and its query with it.
+        """
+        self.tasks += 1
+        try:
+            await self._send({"task": task, "arguments": arguments})
+            while True:
+                message = await self._receive()
+                if "events" in message:
+                    if on_events is not None:
+                        await on_events(message["events"])
+                elif "state" in message:
+                    await self._answer(message, on_state)
+                elif "failed" in message:
+                    failed = message["failed"]
+                    raise TaskFailedError(
+                        failed["message"],
+                        failed["error_type"],
+                        retryable=failed["retryable"],
+                        cause=failed["cause"],
+                    )
+                else:
+                    result: dict[str, Any] = message["done"]
+                    return result
+        except (EOFError, OSError) as error:
+            self.alive = False
+            raise await self._crashed() from error
+        except TaskFailedError:
+            raise
+        except BaseException:
+            # Cancelled, or our own fault: whatever the process is doing must not go on unwatched.
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """Kills the process and whatever it started."""
+        self.alive = False
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with suppress(OSError):
+            self._connection.close()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the process has resident."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    async def _answer(self, message: dict[str, Any], on_state: OnState) -> None:
+        try:
+            result = await on_state(message["state"], message["body"].encode())
+        except StateCallError as error:
+            failure = {"message": str(error), "error_type": error.error_type, "retryable": error.retryable}
+            await self._send({"error": failure})
+        else:
+            await self._send({"result": result.decode()})
+
+    async def _crashed(self) -> RunnerCrashedError:
+        code = await self._zygote.exit_code(self.pid)
+        self.kill()
+        text = await asyncio.to_thread(self._log.read_text, errors="replace") if self._log.exists() else ""
+        return RunnerCrashedError(f"The runner process {_ending(code)}.", text[-_LOG_TAIL_CHARACTERS:])
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._zygote.run_blocking(self._connection.send_bytes, json.dumps(message).encode())
+
+    async def _receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(await self._zygote.run_blocking(self._connection.recv_bytes))
+        return message
+
+
+class RunnerPool:
+    """Warm runners of one Python environment, forked as they are needed.
+
+    Args:
+        zygote: What they are forked from; the pool starts and stops it.
+        max_tasks: After so many tasks a runner is replaced.
+        max_memory_bytes: A runner that has more resident after a task is replaced.
+    """
+
+    def __init__(self, zygote: Zygote, max_tasks: int, max_memory_bytes: int):
+        self._zygote = zygote
+        self._max_tasks = max_tasks
+        self._max_memory_bytes = max_memory_bytes
+        self._idle: dict[Role, list[Runner]] = {role: [] for role in Role}
+        self._busy: set[Runner] = set()
+
+    async def start(self) -> None:
+        """Starts the zygote.
+
+        Raises:
+            ZygoteFailedError: If it does not come up.
+        """
+        await self._zygote.start()
+
+    async def stop(self) -> None:
+        """Kills all runners and the zygote."""
+        for runner in [*self._busy, *(runner for idle in self._idle.values() for runner in idle)]:
+            runner.kill()
+        await self._zygote.stop()
+
+    @asynccontextmanager
+    async def runner(self, role: Role) -> AsyncIterator[Runner]:
+        """Lends a runner; the one that was used last comes first, because it is the warmest."""
+        runner = await self._take(role)
+        self._busy.add(runner)
+        try:
+            yield runner
+        finally:
+            self._busy.discard(runner)
+            self._give_back(role, runner)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many runners are busy and how many idle."""
+        return len(self._busy), sum(len(idle) for idle in self._idle.values())
+
+    async def _take(self, role: Role) -> Runner:
+        while self._idle[role]:
+            runner = self._idle[role].pop()
+            if runner.alive and psutil.pid_exists(runner.pid):
+                return runner
+        _, pid, connection, log = await self._zygote.fork()
+        return Runner(self._zygote, pid, connection, log)
+
+    def _give_back(self, role: Role, runner: Runner) -> None:
+        if not runner.alive:
+            return
+        if runner.tasks >= self._max_tasks or runner.memory_bytes > self._max_memory_bytes:
+            runner.kill()
+            return
+        self._idle[role].append(runner)
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "ended for an unknown reason"
+    if code == -signal.SIGKILL:
+        return "was killed by signal 9 (SIGKILL), as the kernel does when memory runs out"
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"exited with code {code} in the middle of its task"
