@@ -3,12 +3,12 @@
 from collections.abc import Awaitable
 
 import httpx
-from tcloud.api.control import ControlApi
-from tcloud.wire.executions import ExecutionOutcome
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.schedules import EnvironmentSchedules
+from tcloud.api.control import ControlApi
+from tcloud.wire.executions import ExecutionOutcome
 from workflows.interfaces import ControlActivities
 from workflows.payloads import EnvironmentRef, ExecutionRef, PlanOutcome, RunOutcome, StageStatus
 

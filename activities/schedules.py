@@ -7,7 +7,6 @@ from datetime import timedelta
 from urllib.parse import quote
 
 import structlog
-from tcloud.wire.environments import CronGroup
 from temporalio.client import (
     Client,
     Schedule,
@@ -23,6 +22,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crons import CronNotTranslatableError, schedule_spec
+from tcloud.wire.environments import CronGroup
 from workflows.attributes import ENVIRONMENT, KIND, TRIGGER
 from workflows.interfaces import CONTROL_QUEUE
 from workflows.payloads import RunInput

@@ -91,11 +91,12 @@ class Zygote:
         joined = self._expect("zygote")
         self._tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._watch_start(log))]
         try:
-            self._control, _ = await asyncio.wait_for(joined, _START_SECONDS)
+            control, _ = await asyncio.wait_for(joined, _START_SECONDS)
         except (TimeoutError, ZygoteFailedError) as error:
             await self.stop()
             raise ZygoteFailedError(f"A runner of {self._environment.interpreter} did not start: {error}") from error
-        self._tasks.append(asyncio.create_task(self._read_exits(self._control)))
+        self._control = control
+        self._tasks.append(asyncio.create_task(self._read_exits(control)))
 
     async def fork(self) -> tuple[str, int, Connection, Path]:
         """Forks a runner; returns its name, process id, connection and log file."""
@@ -163,11 +164,11 @@ class Zygote:
     async def _watch_start(self, log: Path) -> None:
         assert self._process is not None  # noqa: S101 - started before this task
         code = await self._process.wait()
-        tail = log.read_text(errors="replace")[-_TAIL_CHARACTERS:] if log.exists() else ""
-        error = ZygoteFailedError(f"it ended with code {code}. {tail}".strip())
-        for future in (*self._joined.values(), *self._exits.values()):
-            if not future.done():
-                future.set_exception(error)
+        printed = await asyncio.to_thread(log.read_text, errors="replace")
+        error = ZygoteFailedError(f"it ended with code {code}. {printed[-_TAIL_CHARACTERS:]}".strip())
+        for joining in self._joined.values():
+            if not joining.done():
+                joining.set_exception(error)
 
     async def _read_exits(self, control: Connection) -> None:
         while True:

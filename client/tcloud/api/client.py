@@ -37,11 +37,8 @@ class Api:
 
     def __init__(self, url: str, token: str | None):
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url + "/api/",
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=_TIMEOUT,
-        )
+        self._token = token
+        self._open: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +49,20 @@ class Api:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections; the client cannot be used any more."""
-        self._http.close()
+        """Closes the connections; the next call opens new ones."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def _http(self) -> httpx.Client:
+        if self._open is None:
+            self._open = httpx.Client(
+                base_url=self.url + "/api/",
+                headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+                timeout=_TIMEOUT,
+            )
+        return self._open
 
     def bootstrap(self) -> Bootstrap:
         """The project, the server's versions, and its gateways."""

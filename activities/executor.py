@@ -1,0 +1,177 @@
+"""The activities of an executor: each hands its work to a runner process and records what came of it."""
+
+import json
+from typing import Any
+
+from temporalio import activity
+
+from activities.executions import Executions
+from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
+from activities.units import UnitSequence
+from envmanager.errors import RunnerCrashedError, TaskFailedError
+from tcloud.api.executor import ExecutorApi
+from tcloud.wire.executions import Execution
+from workflows.interfaces import ExecutorActivities
+from workflows.payloads import (
+    PlanRef,
+    PlanStages,
+    RunInput,
+    StageRef,
+    StageResult,
+    StageSummary,
+    StatementsRef,
+    UnitGraph,
+    UnitRef,
+    UnitResult,
+)
+
+__all__ = ["RunnerBackedActivities"]
+
+_LETTERS = {"evaluate": "e", "audit": "a", "create": "c", "dummy": "d"}
+
+
+class RunnerBackedActivities(ExecutorActivities):
+    """Executor activities over runner processes and the server.
+
+    Errors that are the user's to mend are results; errors of the infrastructure are raised, for Temporal to retry.
+
+    Args:
+        api: The server.
+        runners: The processes that SQLMesh runs in.
+        executions: The execution documents.
+        units: Evaluates units.
+    """
+
+    def __init__(self, api: ExecutorApi, runners: RunnerCalls, executions: Executions, units: UnitSequence):
+        self._api = api
+        self._runners = runners
+        self._executions = executions
+        self._units = units
+
+    @activity.defn
+    async def build_stages(self, plan: PlanRef) -> PlanStages:
+        async with beating():
+            return await infrastructure_errors(self._build_stages(plan))
+
+    @activity.defn
+    async def apply_stage(self, stage: StageRef) -> StageResult:
+        async with beating():
+            return await infrastructure_errors(self._apply_stage(stage))
+
+    @activity.defn
+    async def prepare_backfill(self, stage: StageRef) -> UnitGraph:
+        async with beating():
+            return await infrastructure_errors(self._prepare_backfill(stage))
+
+    @activity.defn
+    async def prepare_run(self, run: RunInput) -> UnitGraph:
+        async with beating():
+            return await infrastructure_errors(self._prepare_run(run))
+
+    @activity.defn
+    async def run_statements(self, statements: StatementsRef) -> StageResult:
+        async with beating():
+            return await infrastructure_errors(self._run_statements(statements))
+
+    @activity.defn
+    async def evaluate(self, units: UnitRef) -> UnitResult:
+        async with beating():
+            return await infrastructure_errors(self._units.evaluate(units, activity.info().attempt))
+
+    async def _build_stages(self, plan: PlanRef) -> PlanStages:
+        record = await self._api.plan(plan.plan_id)
+        arguments = {"plan_id": plan.plan_id, "default_catalog": record.default_catalog}
+        try:
+            built = await self._runners.plan_task("build_stages", arguments, plan.plan_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return PlanStages(error=_final(error))
+        stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
+        body = {
+            "stages": [{"index": stage.index, "name": stage.name} for stage in stages],
+            "documents": built["documents"],
+        }
+        await self._api.put_stages(plan.plan_id, json.dumps(body).encode())
+        return PlanStages(stages=stages)
+
+    async def _apply_stage(self, stage: StageRef) -> StageResult:
+        try:
+            await self._runners.plan_task("apply_stage", await self._stage_arguments(stage), stage.plan_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return StageResult(error=_final(error))
+        return StageResult()
+
+    async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
+        arguments = {**await self._stage_arguments(stage), "index": stage.index}
+        try:
+            prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return UnitGraph(error=_final(error))
+        return await self._keep(prepared["execution"])
+
+    async def _prepare_run(self, run: RunInput) -> UnitGraph:
+        run_id = activity.info().workflow_id.removeprefix("run/")
+        options: dict[str, Any] = {"environment": run.environment}
+        scheduled = run.trigger == "schedule"
+        if not scheduled:
+            options = (await self._api.begin_run(run_id, run.environment, run.trigger)).model_dump()
+        environment = await self._api.environment(run.environment)
+        arguments = {
+            "run_id": run_id,
+            "environment": run.environment,
+            "options": options,
+            "gateway": environment.gateway if environment else None,
+            "default_catalog": environment.default_catalog if environment else None,
+        }
+        try:
+            prepared = await self._runners.plan_task("prepare_run", arguments, run_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            message = _final(error)
+            if scheduled:
+                await self._api.begin_run(run_id, run.environment, run.trigger)
+            return UnitGraph(error=message)
+        if prepared.get("nothing_to_do"):
+            return UnitGraph(nothing_to_do=True)
+        if scheduled:
+            # Recorded only now: a tick with nothing due leaves nothing behind.
+            await self._api.begin_run(run_id, run.environment, run.trigger)
+        return await self._keep(prepared["execution"])
+
+    async def _run_statements(self, statements: StatementsRef) -> StageResult:
+        execution = await self._executions.get(statements.execution_id)
+        arguments = {
+            "execution": execution.model_dump(mode="json"),
+            "runtime_stage": statements.runtime_stage,
+        }
+        try:
+            await self._runners.plan_task("run_statements", arguments, execution.owner_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return StageResult(error=_final(error))
+        return StageResult()
+
+    async def _stage_arguments(self, stage: StageRef) -> dict[str, Any]:
+        record = await self._api.plan(stage.plan_id)
+        document = await self._api.stage(stage.plan_id, stage.index)
+        return {
+            "plan_id": stage.plan_id,
+            "stage": json.loads(document),
+            "gateway": record.gateway,
+            "default_catalog": record.default_catalog,
+        }
+
+    async def _keep(self, document: dict[str, Any]) -> UnitGraph:
+        execution = Execution.model_validate(document)
+        await self._api.put_execution(execution.execution_id, json.dumps(document).encode())
+        self._executions.remember(execution)
+        return UnitGraph(
+            execution_id=execution.execution_id,
+            kinds="".join(_LETTERS[unit.kind] for unit in execution.units),
+            dependencies=[unit.dependencies for unit in execution.units],
+            has_environment_statements=execution.has_environment_statements,
+        )
+
+
+def _final(error: TaskFailedError | RunnerCrashedError) -> str:
+    """The message of an error that no retry mends; one that a retry may mend is raised again."""
+    if isinstance(error, TaskFailedError) and error.retryable:
+        raise error
+    return str(error)

@@ -1,0 +1,106 @@
+"""Calls of a runner process on behalf of an activity: state is forwarded, progress recorded, errors classified."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import httpx
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from envmanager.errors import TaskFailedError, ZygoteFailedError
+from envmanager.pool import OnEvents, Role, Runner, RunnerPool, StateCallError
+from tcloud.api.executor import ExecutorApi, RefusedError
+from tcloud.wire.executions import ConsoleEvent
+
+__all__ = ["RunnerCalls", "beating", "infrastructure_errors"]
+
+Result = TypeVar("Result")
+
+_HEARTBEAT_SECONDS = 4.0
+_GET_PLAN = "get_plan"
+
+
+class RunnerCalls:
+    """Runs tasks in a pool's processes.
+
+    Args:
+        pool: The processes.
+        api: The server, with this executor's token: a runner never sees it.
+    """
+
+    def __init__(self, pool: RunnerPool, api: ExecutorApi):
+        self._pool = pool
+        self._api = api
+
+    async def plan_task(self, task: str, arguments: dict[str, Any], owner_id: str) -> dict[str, Any]:
+        """Runs a task that deals with a whole plan or environment; its console events become the owner's.
+
+        Raises:
+            TaskFailedError, RunnerCrashedError: As the runner's call does.
+        """
+        async with self._pool.runner(Role.PLAN) as runner:
+            return await runner.call(task, arguments, self._state, self._events_of(owner_id))
+
+    @asynccontextmanager
+    async def evaluator(self) -> AsyncIterator[Runner]:
+        """Lends a runner for units."""
+        async with self._pool.runner(Role.EVALUATE) as runner:
+            yield runner
+
+    async def evaluate(self, runner: Runner, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Evaluates a unit in a lent runner."""
+        return await runner.call("evaluate_unit", arguments, self._state)
+
+    def _events_of(self, owner_id: str) -> OnEvents:
+        async def append(events: list[dict[str, Any]]) -> None:
+            await self._api.owner_events(owner_id, [ConsoleEvent.model_validate(event) for event in events])
+
+        return append
+
+    async def _state(self, method: str, body: bytes) -> bytes:
+        try:
+            if method == _GET_PLAN:
+                return await self._api.evaluatable(json.loads(body)["plan_id"])
+            return await self._api.state(method, body)
+        except RefusedError as error:
+            raise StateCallError(str(error), error.error_type or "SQLMeshError", retryable=False) from error
+        except httpx.HTTPError as error:
+            message = f"The state of the project cannot be reached: {error or type(error).__name__}"
+            raise StateCallError(message, "SQLMeshError", retryable=True) from error
+
+
+@asynccontextmanager
+async def beating() -> AsyncIterator[None]:
+    """Heartbeats while the body runs, so that a lost executor is noticed and a cancellation arrives."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def infrastructure_errors(call: Awaitable[Result]) -> Result:
+    """Awaits a call and says to Temporal which of its errors another attempt may mend.
+
+    Raises:
+        ApplicationError: Not retryable where the server refused the request itself.
+    """
+    try:
+        return await call
+    except RefusedError as error:
+        raise ApplicationError(str(error), type=error.code, non_retryable=True) from error
+    except TaskFailedError as error:
+        raise ApplicationError(str(error), type=error.error_type, non_retryable=not error.retryable) from error
+    except ZygoteFailedError as error:
+        raise ApplicationError(str(error), type="ZygoteFailed") from error

@@ -1,0 +1,162 @@
+"""What an executor asks of the server."""
+
+import gzip
+import json
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import BaseModel
+
+from tcloud.wire.environments import Environment
+from tcloud.wire.executions import (
+    ConsoleEvent,
+    FinishUnit,
+    LeaseRenewal,
+    LeasesRenewed,
+    StartUnit,
+    UnitStarted,
+)
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat
+from tcloud.wire.plans import Plan
+from tcloud.wire.runs import RunOptions
+
+__all__ = ["ExecutorApi", "RefusedError"]
+
+_TIMEOUT_SECONDS = 120.0
+_COMPRESSED_FROM_BYTES = 4096
+_CONNECTIONS = 100
+
+
+class RefusedError(Exception):
+    """The server answered, and the answer is no.
+
+    Args:
+        status: HTTP status.
+        code: The server's code, `TM-…`.
+        message: One line for a person.
+        error_type: Name of SQLMesh's exception class, where SQLMesh said no.
+    """
+
+    def __init__(self, status: int, code: str, message: str, error_type: str | None):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.error_type = error_type
+
+
+class ExecutorApi:
+    """Asynchronous client for an executor.
+
+    Args:
+        url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
+        token: The executor's bearer token.
+
+    Every method raises `RefusedError` if the server says no to the request itself, and `httpx.HTTPError` if it
+    cannot be reached or is in trouble: that may be tried again.
+    """
+
+    def __init__(self, url: str, token: str):
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/") + "/api/",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_TIMEOUT_SECONDS,
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def bootstrap(self) -> Bootstrap:
+        """Where Temporal is, the keys of its payloads, and the server's SQLMesh version."""
+        return Bootstrap.model_validate_json(await self._send("GET", "bootstrap"))
+
+    async def register(self, heartbeat: ExecutorHeartbeat) -> None:
+        """Says that this executor lives, and what it serves."""
+        await self._post("executors", heartbeat)
+
+    async def state(self, method: str, body: bytes) -> bytes:
+        """One call of the state contract."""
+        return await self._send("POST", f"state/{method}", body)
+
+    async def plan(self, plan_id: str) -> Plan:
+        """A plan's record."""
+        return Plan.model_validate_json(await self._send("GET", f"plans/{plan_id}"))
+
+    async def evaluatable(self, plan_id: str) -> bytes:
+        """A plan as it was submitted: the JSON of SQLMesh's `EvaluatablePlan`."""
+        return await self._send("GET", f"plans/{plan_id}/evaluatable")
+
+    async def put_stages(self, plan_id: str, body: bytes) -> None:
+        """Keeps the stages of a plan and their documents."""
+        await self._send("PUT", f"plans/{plan_id}/stages", body)
+
+    async def stage(self, plan_id: str, index: int) -> bytes:
+        """The document of one stage."""
+        return await self._send("GET", f"plans/{plan_id}/stages/{index}")
+
+    async def environment(self, name: str) -> Environment | None:
+        """An environment; None if there is none of that name."""
+        try:
+            return Environment.model_validate_json(await self._send("GET", f"environments/{name}"))
+        except RefusedError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    async def begin_run(self, run_id: str, environment: str, trigger: str) -> RunOptions:
+        """Records that a run is being prepared, and returns its options."""
+        body = json.dumps({"environment": environment, "trigger": trigger}).encode()
+        return RunOptions.model_validate_json(await self._send("POST", f"runs/{run_id}/begin", body))
+
+    async def put_execution(self, execution_id: str, body: bytes) -> None:
+        """Keeps an execution's document."""
+        await self._send("PUT", f"executions/{execution_id}", body)
+
+    async def execution(self, execution_id: str) -> bytes:
+        """An execution's document: the JSON of `Execution`."""
+        return await self._send("GET", f"executions/{execution_id}")
+
+    async def owner_events(self, owner_id: str, events: list[ConsoleEvent]) -> None:
+        """Appends console events of a plan or run."""
+        body = json.dumps([event.model_dump() for event in events]).encode()
+        await self._send("POST", f"owners/{owner_id}/events", body)
+
+    async def start_unit(self, start: StartUnit) -> UnitStarted:
+        """Claims a unit's physical table and opens its record."""
+        return UnitStarted.model_validate_json(await self._post("units/start", start))
+
+    async def finish_unit(self, finish: FinishUnit) -> None:
+        """Records a unit's interval and outcome, and releases its claim."""
+        await self._post("units/finish", finish)
+
+    async def renew_leases(self, renewal: LeaseRenewal) -> LeasesRenewed:
+        """Renews the leases of what is in flight."""
+        return LeasesRenewed.model_validate_json(await self._post("leases", renewal))
+
+    async def _post(self, path: str, body: BaseModel) -> bytes:
+        return await self._send("POST", path, body.model_dump_json().encode())
+
+    async def _send(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if body is not None and len(body) >= _COMPRESSED_FROM_BYTES:
+            body = gzip.compress(body, compresslevel=1)
+            headers["Content-Encoding"] = "gzip"
+        response = await self._http.request(method, path, content=body, headers=headers)
+        if response.is_client_error and response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            raise _refusal(response)
+        return response.raise_for_status().content
+
+
+def _refusal(response: httpx.Response) -> RefusedError:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    message = body.get("message", f"The server answered {response.status_code} to {response.request.url.path}.")
+    return RefusedError(response.status_code, body.get("code", "TM-HTTP"), message, body.get("error_type"))
