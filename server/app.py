@@ -19,7 +19,7 @@ from server.api import environments, events, executors, plans, runs, state, unit
 from server.compression import GunzipRequests
 from server.crons import EnvironmentCrons
 from server.database import Database
-from server.errors import ApiError
+from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.projects import Project
 from server.settings import ServerSettings
@@ -61,6 +61,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.temporal = TemporalGateway(settings)
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(GunzipRequests)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
     app.include_router(_health)
@@ -69,7 +70,6 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OperationalError, _database_error)
-    app.add_exception_handler(Exception, _unexpected)
     return app
 
 
@@ -139,9 +139,3 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
     _log.warning("database_unreachable", path=request.url.path, error=str(error).splitlines()[0])
     message = "The server cannot reach its PostgreSQL; it tries again with the next request."
     return JSONResponse({"code": "TM-DATABASE", "message": message}, status_code=503)
-
-
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request_failed", path=request.url.path, exc_info=error)
-    message = f"The server failed on {request.method} {request.url.path}; its log has the details."
-    return JSONResponse({"code": "TM-INTERNAL", "message": message}, status_code=500)

@@ -1,7 +1,11 @@
 """`tcloud server`."""
 
 import logging
+import os
+import signal
+import socket
 import sys
+from collections.abc import Iterable
 
 import click
 import structlog
@@ -11,16 +15,17 @@ from sqlalchemy.exc import OperationalError
 
 __all__ = ["server"]
 
+_PREFIX = "TEMPOMESH_SERVER_"
+
 
 @click.command()
 def server() -> None:
     """Serve the HTTP API and SQLMesh's state; set up by TEMPOMESH_SERVER_… variables (docs/deployment.md)."""
     # SQLMesh's loader forks a process per core where it may; a server has threads and must not.
-    import os
-
     os.environ.setdefault("MAX_FORK_WORKERS", "1")
     from server.settings import ServerSettings
 
+    _refuse_unknown(ServerSettings.model_fields)
     try:
         settings = ServerSettings()
     except ValidationError as error:
@@ -47,14 +52,12 @@ def server() -> None:
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
+        listening = _listen(settings.host, settings.port)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
+        # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
         database.close()
 
@@ -63,9 +66,30 @@ class _NotReachable(click.ClickException):
     exit_code = 4
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise click.ClickException(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what does, or set TEMPOMESH_SERVER_PORT."
+        ) from error
+    return listening
+
+
+def _refuse_unknown(known: Iterable[str]) -> None:
+    expected = {f"{_PREFIX}{name.upper()}" for name in known}
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX) and name.upper() not in expected:
+            raise click.UsageError(f"{name} is not a setting of the server; see docs/deployment.md.")
+
+
 def _settings_line(error: ValidationError) -> str:
     first = error.errors()[0]
-    name = "TEMPOMESH_SERVER_" + "_".join(str(part).upper() for part in first["loc"])
+    name = _PREFIX + "_".join(str(part).upper() for part in first["loc"])
     return f"{name}: {first['msg']}"
 
 

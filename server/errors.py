@@ -1,6 +1,12 @@
 """Errors that the server answers with: a status, a stable code and one line that says what to do."""
 
-__all__ = ["ApiError"]
+import structlog
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["ApiError", "UnexpectedErrors"]
+
+_log = structlog.get_logger(__name__)
 
 
 class ApiError(Exception):
@@ -19,3 +25,37 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.error_type = error_type
+
+
+class UnexpectedErrors:
+    """ASGI middleware that logs what nobody expected and answers it with one line.
+
+    Starlette's own handler raises the error again after its answer, whereupon the connection is closed under a client
+    that is about to use it again.
+
+    Args:
+        app: The application behind it.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            _log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
+            if has_started:
+                raise
+            message = f"The server failed on {scope['method']} {scope['path']}; its log has the details."
+            await JSONResponse({"code": "TM-INTERNAL", "message": message}, status_code=500)(scope, receive, send)

@@ -38,6 +38,9 @@ _log = structlog.get_logger(__name__)
 _QUEUE_TIMEOUT = timedelta(seconds=2)
 """A place in a queue is worth a short wait: without a worker the plan is shown without it."""
 
+_WORKER_TIMEOUT = timedelta(seconds=20)
+"""How long a submitted plan waits for the worker that puts it into its environment's queue."""
+
 
 @dataclass(frozen=True)
 class KeptSchedule:
@@ -97,12 +100,21 @@ class TemporalGateway:
             search_attributes=_attributes("environment", environment),
         )
         async with self._reached():
-            return await client.execute_update_with_start_workflow(
-                EnvironmentWorkflow.submit_plan,
-                PlanRef(environment=environment, plan_id=plan_id),
-                start_workflow_operation=start,
-                id=plan_id,
-            )
+            try:
+                async with asyncio.timeout(_WORKER_TIMEOUT.total_seconds()):
+                    return await client.execute_update_with_start_workflow(
+                        EnvironmentWorkflow.submit_plan,
+                        PlanRef(environment=environment, plan_id=plan_id),
+                        start_workflow_operation=start,
+                        id=plan_id,
+                    )
+            except TimeoutError as error:
+                raise ApiError(
+                    503,
+                    "TM-WORKER",
+                    f"No worker took plan {plan_id} within {_WORKER_TIMEOUT.seconds} s, so nothing was done: "
+                    "start `tcloud worker` and submit it again.",
+                ) from error
 
     async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
         """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""

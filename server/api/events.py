@@ -21,6 +21,7 @@ router = APIRouter(tags=["progress"])
 
 _POLL_SECONDS = 0.15
 _KEEPALIVE_SECONDS = 15
+_STOP_SECONDS = 2
 
 Viewer = Annotated[Access, Depends(require(Role.VIEWER))]
 LastEventId = Annotated[int, Header(description="Where to go on after a lost connection.")]
@@ -33,11 +34,20 @@ async def follow(
 ) -> EventSourceResponse:
     """Streams `console` events (a `ConsoleEvent` each, the id is its number) and one `end` with status and error."""
     await run_in_threadpool(_check, access, owner_id)
-    return EventSourceResponse(_stream(request, access, owner_id, last_event_id), ping=_KEEPALIVE_SECONDS)
+    stopping = anyio.Event()
+    return EventSourceResponse(
+        _stream(request, stopping, access, owner_id, last_event_id),
+        ping=_KEEPALIVE_SECONDS,
+        shutdown_event=stopping,
+        shutdown_grace_period=_STOP_SECONDS,
+    )
 
 
-async def _stream(request: Request, access: Access, owner_id: str, sequence: int) -> AsyncIterator[ServerSentEvent]:
-    while not await request.is_disconnected():
+async def _stream(
+    request: Request, stopping: anyio.Event, access: Access, owner_id: str, sequence: int
+) -> AsyncIterator[ServerSentEvent]:
+    # Where the server stops, the stream just ends: the client goes on where it was, once there is a server again.
+    while not stopping.is_set() and not await request.is_disconnected():
         end, events = await run_in_threadpool(_read, access, owner_id, sequence)
         for sequence, event in events:
             yield ServerSentEvent(event.model_dump_json(), event="console", id=str(sequence))

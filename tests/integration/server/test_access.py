@@ -1,0 +1,85 @@
+"""Every route has a door, and the door knows who is who."""
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from server.api import environments, events, executors, plans, runs, state, units
+from server.projects import Role
+from tests.integration.server.conftest import RunningServer
+
+ROUTES = sorted(
+    (method, route.path)
+    for module in (environments, events, executors, plans, runs, state, units)
+    for route in module.router.routes
+    if isinstance(route, APIRoute)
+    for method in route.methods
+)
+FOR_WHOM = {
+    ("POST", "/plans"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/plans/{plan_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/runs"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/runs/{run_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/invalidate"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/plans/{plan_id}/evaluatable"): {Role.EXECUTOR},
+    ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
+    ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},
+    ("POST", "/plans/{plan_id}/stages/{index}/status"): {Role.EXECUTOR, Role.WORKER},
+    ("POST", "/plans/{plan_id}/status"): {Role.WORKER},
+    ("POST", "/runs/{run_id}/begin"): {Role.EXECUTOR},
+    ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
+    ("PUT", "/executions/{execution_id}"): {Role.EXECUTOR},
+    ("GET", "/executions/{execution_id}"): {Role.EXECUTOR},
+    ("POST", "/executions/{execution_id}/outcome"): {Role.WORKER},
+    ("POST", "/owners/{owner_id}/events"): {Role.EXECUTOR, Role.WORKER},
+    ("POST", "/units/start"): {Role.EXECUTOR},
+    ("POST", "/units/finish"): {Role.EXECUTOR},
+    ("POST", "/leases"): {Role.EXECUTOR},
+    ("POST", "/executors"): {Role.EXECUTOR},
+}
+"""Every other route is for all who may see the project."""
+
+
+def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
+    filled = path.replace("{index}", "0").replace("{method}", "get_environments")
+    for name in ("plan_id", "run_id", "execution_id", "owner_id", "name"):
+        filled = filled.replace(f"{{{name}}}", "x")
+    return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_is_its_own(server: RunningServer, role: Role) -> None:
+    with server.client(role) as client:
+        for method, path in ROUTES:
+            allowed = role in FOR_WHOM.get((method, path), set(Role))
+            assert (call(client, method, path).status_code != 403) == allowed, (role, method, path)
+
+
+def test_nobody_comes_in_without_a_token(server: RunningServer) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
+        with httpx.Client(base_url=f"{server.url}/api/", headers=headers, trust_env=False) as client:
+            for method, path in ROUTES:
+                answer = call(client, method, path)
+                assert (answer.status_code, answer.json()["code"]) == (401, "TM-TOKEN"), (method, path)
+
+
+def test_an_unknown_project_is_named(server: RunningServer, admin: httpx.Client) -> None:
+    answer = admin.get(server.url.replace("local/main", "local/other") + "/api/plans")
+    assert answer.status_code == 404
+    assert "local/other" in answer.json()["message"]
+
+
+def test_only_machines_learn_the_keys(server: RunningServer, executor: httpx.Client, admin: httpx.Client) -> None:
+    told = executor.get("bootstrap").json()
+    assert told["temporal"]["namespace"] == "local.main"
+    assert list(told["codec_keys"]) == ["test"]
+    shown = admin.get("bootstrap").json()
+    assert (shown["temporal"], shown["codec_keys"]) == (None, None)
+
+
+def test_health_is_open_and_readiness_says_what_is_missing(server: RunningServer) -> None:
+    root = server.url.split("/sqlmesh")[0]
+    assert httpx.get(f"{root}/healthz", trust_env=False).status_code == 200
+    ready = httpx.get(f"{root}/readyz", trust_env=False)
+    assert ready.status_code == 503
+    assert "Temporal" in ready.text
