@@ -109,7 +109,7 @@ class RunnerBackedActivities(ExecutorActivities):
         return await self._keep(prepared["execution"])
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
-        run_id = activity.info().workflow_id.removeprefix("run/")
+        run_id = (activity.info().workflow_id or "").removeprefix("run/")
         options: dict[str, Any] = {"environment": run.environment}
         scheduled = run.trigger == "schedule"
         if not scheduled:

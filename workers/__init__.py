@@ -1,0 +1,1 @@
+"""The processes that serve Temporal's task queues: start, health, graceful stop."""

@@ -1,0 +1,103 @@
+"""`tcloud worker` and `tcloud executor`."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from tcloud.wire.executors import ExecutorKind
+from workers.logs import configure_logging
+from workers.settings import ExecutorSettings, WorkerSettings
+
+__all__ = ["executor", "worker"]
+
+Settings = TypeVar("Settings", bound=WorkerSettings)
+
+_FAILED = 1
+_NOT_REACHABLE = 4
+
+
+@click.command()
+def worker() -> None:
+    """Serve the control queue: workflows, records and schedules; set up by TCLOUD_… variables."""
+    from workers.control import serve_control
+
+    settings = _settings(WorkerSettings)
+    _run(lambda stop: serve_control(settings, stop))
+
+
+@click.group()
+def executor() -> None:
+    """Evaluate models and apply plans, beside the warehouse."""
+
+
+@executor.command()
+@click.option("--once", is_flag=True, help="Stop after a while without work.")
+@click.option("--check", is_flag=True, help="Check server, Temporal and gateways, then stop.")
+def run(once: bool, check: bool) -> None:
+    """Evaluate what is due: serve the queue `run`."""
+    _execute(ExecutorKind.RUN, once=once, check=check)
+
+
+@executor.command()
+@click.option("--once", is_flag=True, help="Stop after a while without work.")
+@click.option("--check", is_flag=True, help="Check server, Temporal and gateways, then stop.")
+def apply(once: bool, check: bool) -> None:
+    """Apply plans: serve the queue `apply`."""
+    _execute(ExecutorKind.APPLY, once=once, check=check)
+
+
+def _execute(kind: ExecutorKind, *, once: bool, check: bool) -> None:
+    from workers.executor import check_executor, serve_executor
+
+    settings = _settings(ExecutorSettings)
+    if check:
+        _run(lambda _: _print_lines(check_executor(kind, settings)))
+    else:
+        _run(lambda stop: serve_executor(kind, settings, stop, once=once))
+
+
+async def _print_lines(lines: Coroutine[Any, Any, list[str]]) -> None:
+    for line in await lines:
+        click.echo(line)
+
+
+def _settings(kind: type[Settings]) -> Settings:
+    try:
+        settings = kind()
+        _ = settings.bearer
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "TCLOUD_" + "_".join(str(part).upper() for part in first["loc"])
+        raise click.UsageError(f"{name}: {first['msg']}") from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    configure_logging(json=settings.log_json)
+    return settings
+
+
+def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    from workers.connections import CannotStartError, NotReachableError
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(stop)
+
+    try:
+        asyncio.run(main())
+    except NotReachableError as error:
+        raise _failure(str(error), _NOT_REACHABLE) from error
+    except CannotStartError as error:
+        raise _failure(str(error), _FAILED) from error
+
+
+def _failure(message: str, exit_code: int) -> click.ClickException:
+    failure = click.ClickException(message)
+    failure.exit_code = exit_code
+    return failure

@@ -1,0 +1,59 @@
+"""The control worker: all workflow code, and the activities that touch only the control plane."""
+
+import asyncio
+import os
+import socket
+from datetime import timedelta
+
+import structlog
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.control import ServerBackedControlActivities
+from activities.schedules import EnvironmentSchedules
+from tcloud.api.control import ControlApi
+from workers.connections import bootstrap, connect_temporal
+from workers.settings import WorkerSettings
+from workflows.environment import EnvironmentWorkflow
+from workflows.interfaces import CONTROL_QUEUE
+from workflows.plan import PlanWorkflow
+from workflows.run import RunWorkflow
+
+__all__ = ["serve_control"]
+
+_log = structlog.get_logger(__name__)
+_GRACE = timedelta(seconds=10)
+_PASSED_THROUGH = ("workflows", "pydantic", "pydantic_core", "annotated_types")
+
+
+async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Serves the control queue until it is told to stop.
+
+    Raises:
+        CannotStartError: If the server or Temporal cannot be reached, or the token is refused.
+    """
+    identity = f"worker@{socket.gethostname()}:{os.getpid()}"
+    async with ControlApi(settings.url, settings.bearer) as api:
+        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        client = await connect_temporal(known, identity)
+        activities = ServerBackedControlActivities(api, EnvironmentSchedules(client))
+        worker = Worker(
+            client,
+            task_queue=CONTROL_QUEUE,
+            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow],
+            activities=[
+                activities.record_plan_status,
+                activities.record_stage_status,
+                activities.record_outcome,
+                activities.record_run_status,
+                activities.sync_schedules,
+            ],
+            workflow_runner=SandboxedWorkflowRunner(
+                restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
+            ),
+            graceful_shutdown_timeout=_GRACE,
+        )
+        async with worker:
+            _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)
+            await stop.wait()
+            _log.info("stopping")

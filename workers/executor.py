@@ -1,0 +1,203 @@
+"""An executor: evaluates models, or applies plans, in runner processes of its own."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import structlog
+from dotenv import dotenv_values
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.executions import Executions
+from activities.executor import RunnerBackedActivities
+from activities.leases import LeaseKeeper
+from activities.runner_calls import RunnerCalls
+from activities.units import UnitSequence
+from envmanager.environments import PythonEnvironment, runner_variables
+from envmanager.errors import TaskFailedError, ZygoteFailedError
+from envmanager.pool import Role, RunnerPool, StateCallError
+from envmanager.zygote import Zygote
+from tcloud.api.executor import ExecutorApi, RefusedError
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway
+from workers.connections import CannotStartError, NotReachableError, bootstrap, connect_temporal
+from workers.settings import ExecutorSettings
+
+__all__ = ["check_executor", "serve_executor"]
+
+_log = structlog.get_logger(__name__)
+_HEARTBEAT_SECONDS = 5.0
+_IDLE_SECONDS = 5.0
+_IDLE_POLL_SECONDS = 0.5
+_PREFIX = "SQLMESH__"
+
+
+async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: asyncio.Event, *, once: bool) -> None:
+    """Serves the queue of a kind until it is told to stop, or, with `once`, until it has had nothing to do for a while.
+
+    Raises:
+        CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
+    """
+    identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
+    async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
+        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        _require_version(known)
+        gateways = await _gateways(pool)
+        client = await connect_temporal(known, identity)
+        leases = LeaseKeeper(api, identity)
+        concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
+        heartbeat = _heartbeat(kind, identity, known, gateways)
+        background = [
+            asyncio.create_task(leases.run()),
+            asyncio.create_task(_report(api, heartbeat)),
+        ]
+        try:
+            async with _worker(kind, client, settings, concurrency, _activities(api, pool, leases, identity)):
+                await api.register(heartbeat)
+                _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
+                await (_until_idle(pool, stop) if once else stop.wait())
+                _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
+                with suppress(httpx.HTTPError, RefusedError):
+                    await api.register(heartbeat.model_copy(update={"status": "stopping"}))
+        finally:
+            for task in background:
+                task.cancel()
+
+
+async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list[str]:
+    """Says what of an executor's surroundings is in order, a line each.
+
+    Raises:
+        CannotStartError: At the first thing that is not.
+    """
+    async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
+        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        _require_version(known)
+        lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
+        await connect_temporal(known, f"{kind.value}-check")
+        assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
+        lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
+        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in await _gateways(pool))
+        return lines
+
+
+@asynccontextmanager
+async def _pool(settings: ExecutorSettings) -> AsyncIterator[RunnerPool]:
+    variables = {**_from_env_file(settings.env_file), **os.environ}
+    scratch = settings.executor_scratch / f"tm-{os.getpid()}-{secrets.token_hex(3)}"
+    scratch.mkdir(parents=True, mode=0o700)
+    zygote = Zygote(PythonEnvironment.of_this_process(), runner_variables(variables), scratch)
+    pool = RunnerPool(zygote, settings.executor_max_tasks_per_runner, settings.executor_max_runner_memory_bytes)
+    try:
+        try:
+            await pool.start()
+        except ZygoteFailedError as error:
+            raise CannotStartError(str(error)) from error
+        yield pool
+    finally:
+        await pool.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _from_env_file(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise CannotStartError(f"TCLOUD_ENV_FILE names {path}, which is not a file.")
+    return {k: v for k, v in dotenv_values(path).items() if v is not None and k.upper().startswith(_PREFIX)}
+
+
+def _require_version(known: Bootstrap) -> None:
+    own = version("sqlmesh")
+    if own != known.sqlmesh_version:
+        raise CannotStartError(
+            f"This executor has SQLMesh {own}, the server has {known.sqlmesh_version}: "
+            f"install sqlmesh=={known.sqlmesh_version} here."
+        )
+
+
+async def _gateways(pool: RunnerPool) -> list[Gateway]:
+    async def no_state(method: str, _: bytes) -> bytes:
+        raise StateCallError(f"'{method}' is not for this task.", "SQLMeshError", retryable=False)
+
+    try:
+        async with pool.runner(Role.PLAN) as runner:
+            described = await runner.call("describe_gateways", {}, no_state)
+    except TaskFailedError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise NotReachableError(f"A gateway of this executor cannot be reached: {first_line}") from error
+    return [Gateway.model_validate(gateway) for gateway in described["gateways"]]
+
+
+def _default(gateways: list[Gateway]) -> Gateway:
+    return next(gateway for gateway in gateways if gateway.is_default)
+
+
+def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap, gateways: list[Gateway]) -> ExecutorHeartbeat:
+    return ExecutorHeartbeat(
+        identity=identity,
+        kind=kind,
+        host=socket.gethostname(),
+        version=version("tempomesh"),
+        sqlmesh_version=known.sqlmesh_version,
+        gateways=gateways,
+        python_environments=["executor"],
+    )
+
+
+async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat) -> None:
+    while True:
+        await asyncio.sleep(_HEARTBEAT_SECONDS)
+        try:
+            await api.register(heartbeat)
+        except (httpx.HTTPError, RefusedError) as error:
+            _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+
+
+def _activities(api: ExecutorApi, pool: RunnerPool, leases: LeaseKeeper, identity: str) -> RunnerBackedActivities:
+    runners = RunnerCalls(pool, api)
+    executions = Executions(api)
+    units = UnitSequence(api, runners, executions, leases, identity)
+    return RunnerBackedActivities(api, runners, executions, units)
+
+
+def _worker(
+    kind: ExecutorKind,
+    client: Client,
+    settings: ExecutorSettings,
+    concurrency: int,
+    activities: RunnerBackedActivities,
+) -> Worker:
+    return Worker(
+        client,
+        task_queue=kind.value,
+        activities=[
+            activities.build_stages,
+            activities.apply_stage,
+            activities.prepare_backfill,
+            activities.prepare_run,
+            activities.run_statements,
+            activities.evaluate,
+        ],
+        max_concurrent_activities=concurrency,
+        graceful_shutdown_timeout=settings.executor_grace,
+    )
+
+
+async def _until_idle(pool: RunnerPool, stop: asyncio.Event) -> None:
+    idle_since = asyncio.get_running_loop().time()
+    while not stop.is_set():
+        busy, _ = pool.sizes
+        now = asyncio.get_running_loop().time()
+        if busy:
+            idle_since = now
+        elif now - idle_since > _IDLE_SECONDS:
+            return
+        await asyncio.sleep(_IDLE_POLL_SECONDS)

@@ -1,0 +1,58 @@
+"""Settings of workers and executors."""
+
+from datetime import timedelta
+from pathlib import Path
+from tempfile import gettempdir
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["ExecutorSettings", "WorkerSettings"]
+
+
+class WorkerSettings(BaseSettings):
+    """What every process that serves a queue reads: where the project is, and who this is."""
+
+    model_config = SettingsConfigDict(env_prefix="TCLOUD_", extra="ignore")
+
+    url: str
+    """The project's URL, `<server>/sqlmesh/<org>/<project>`."""
+    token: SecretStr | None = None
+    """Bearer token; takes precedence over the client's secret."""
+    client_id: str | None = None
+    """The client that the secret is of; for logs."""
+    client_secret: SecretStr | None = None
+    """The client's secret, its bearer token."""
+    log_json: bool = False
+    """Whether logs are JSON, as production wants them."""
+    start_patience: timedelta = timedelta(seconds=60)
+    """How long a process waits at its start for a server that does not answer yet."""
+
+    @property
+    def bearer(self) -> str:
+        """The token to send.
+
+        Raises:
+            ValueError: If there is neither a token nor a secret.
+        """
+        secret = self.token or self.client_secret
+        if secret is None:
+            raise ValueError("No token: set TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.")
+        return secret.get_secret_value()
+
+
+class ExecutorSettings(WorkerSettings):
+    """Settings of an executor."""
+
+    env_file: Path | None = None
+    """A `.env` file with SQLMESH__ variables; variables of the process win over it."""
+    executor_concurrency: int | None = Field(default=None, ge=1)
+    """Units evaluated at a time; by default the default gateway's `concurrent_tasks`."""
+    executor_grace: timedelta = timedelta(seconds=20)
+    """How long work in flight may go on after SIGTERM; what is not done by then is handed back."""
+    executor_max_tasks_per_runner: int = 500
+    """After so many evaluations a runner process is replaced."""
+    executor_max_runner_memory_bytes: int = 900_000_000
+    """A runner process that has more resident after a task is replaced."""
+    executor_scratch: Path = Field(default_factory=lambda: Path(gettempdir()))
+    """Where sockets and logs of runner processes go."""
