@@ -1,6 +1,6 @@
 """When an interval may be processed at all."""
 
-from datetime import UTC, datetime, timedelta
+import datetime
 
 from sqlmesh import DatetimeRanges, signal
 
@@ -8,5 +8,5 @@ from sqlmesh import DatetimeRanges, signal
 @signal()
 def settled(batch: DatetimeRanges, minutes: int = 2) -> DatetimeRanges:
     """Bikes report late: an interval counts as complete `minutes` after its end."""
-    latest = datetime.now(UTC) - timedelta(minutes=minutes)
+    latest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=minutes)
     return [(start, end) for start, end in batch if end <= latest]
