@@ -23,14 +23,14 @@ _POLL_SECONDS = 0.15
 _KEEPALIVE_SECONDS = 15
 _STOP_SECONDS = 2
 
-Viewer = Annotated[Access, Depends(require(Role.VIEWER))]
+Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 LastEventId = Annotated[int, Header(description="Where to go on after a lost connection.")]
 
 
 @router.get("/plans/{owner_id}/events", summary="Follow a plan", response_class=EventSourceResponse)
 @router.get("/runs/{owner_id}/events", summary="Follow a run", response_class=EventSourceResponse)
 async def follow(
-    owner_id: str, request: Request, access: Viewer, last_event_id: LastEventId = 0
+    owner_id: str, request: Request, access: Anyone, last_event_id: LastEventId = 0
 ) -> EventSourceResponse:
     """Streams `console` events (a `ConsoleEvent` each, the id is its number) and one `end` with status and error."""
     await run_in_threadpool(_check, access, owner_id)

@@ -13,7 +13,7 @@ ROUTES = sorted(
     for module in (environments, events, executors, plans, runs, state, units)
     for route in module.router.routes
     if isinstance(route, APIRoute)
-    for method in route.methods
+    for method in route.methods or ()
 )
 FOR_WHOM = {
     ("POST", "/plans"): {Role.DEVELOPER, Role.ADMIN},

@@ -187,7 +187,7 @@ def test_many_runs_at_once_share_no_table(executor: httpx.Client, snapshot: Snap
     for run_id in runs:
         prepare_run(executor, snapshot, run_id)
     answers: list[UnitStarted] = []
-    threads = [threading.Thread(target=lambda r=run_id: answers.append(start(executor, r))) for run_id in runs]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda r=run_id: answers.append(start(executor, r))) for run_id in runs]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,218 @@
+"""Plans and manual runs, from their submission into Temporal and back to the listings."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.control import ServerBackedControlActivities
+from activities.schedules import EnvironmentSchedules
+from server.projects import Role
+from tcloud.api.control import ControlApi
+from tcloud.wire.plans import Plan
+from tcloud.wire.runs import Run
+from tcloud.wire.statuses import Status
+from tests.eventually import eventually_async
+from tests.fixtures.databases import Database
+from tests.fixtures.temporal import TemporalServer
+from tests.integration.server.conftest import CODEC_KEYS, RunningServer, report_gateway, serving
+from tests.integration.server.states import promoted, snapshot_of
+from workflows.codec import data_converter
+from workflows.environment import EnvironmentWorkflow
+from workflows.interfaces import CONTROL_QUEUE
+from workflows.payloads import EnvironmentRef
+from workflows.plan import PlanWorkflow
+from workflows.run import RunWorkflow
+
+pytestmark = pytest.mark.xdist_group("temporal")
+
+ORIGIN = {"gateway": "warehouse", "default_catalog": "warehouse", "sqlmesh_version": "0.236.4"}
+
+
+@pytest.fixture
+async def namespace(temporal: TemporalServer) -> str:
+    return await temporal.fresh_namespace()
+
+
+@pytest.fixture
+def scheduled(database: Database, tmp_path: Path, temporal: TemporalServer, namespace: str) -> Iterator[RunningServer]:
+    """A server with a Temporal."""
+    with serving(database.url, tmp_path, namespace, temporal.address) as running:
+        yield running
+
+
+@pytest.fixture
+def developer(scheduled: RunningServer) -> Iterator[httpx.Client]:
+    with scheduled.client(Role.DEVELOPER) as client:
+        yield client
+
+
+@pytest.fixture
+def apply_executor(scheduled: RunningServer) -> Iterator[httpx.Client]:
+    with scheduled.client(Role.EXECUTOR) as client:
+        report_gateway(client)
+        yield client
+
+
+@asynccontextmanager
+async def control_worker(scheduled: RunningServer, temporal: TemporalServer, namespace: str) -> AsyncIterator[Client]:
+    """All workflows and control activities; nobody evaluates anything."""
+    keys = {key_id: bytes(32) for key_id in CODEC_KEYS}
+    client = await Client.connect(temporal.address, namespace=namespace, data_converter=data_converter(keys))
+    async with ControlApi(scheduled.url, f"{Role.WORKER}-token") as api:
+        control = ServerBackedControlActivities(api, EnvironmentSchedules(client))
+        async with Worker(
+            client,
+            task_queue=CONTROL_QUEUE,
+            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow],
+            activities=[
+                control.record_plan_status,
+                control.record_stage_status,
+                control.record_outcome,
+                control.record_run_status,
+                control.sync_schedules,
+            ],
+        ):
+            yield client
+
+
+def plan_json(plan_id: str, previous_plan_id: str | None = None) -> dict[str, Any]:
+    """As much of an `EvaluatablePlan` as the server reads."""
+    return {"environment": {"name": "prod", "plan_id": plan_id, "previous_plan_id": previous_plan_id}}
+
+
+async def submit(client: httpx.Client, plan: dict[str, Any], **origin: str) -> httpx.Response:
+    return await asyncio.to_thread(client.post, "plans", json=plan, params={**ORIGIN, **origin})
+
+
+async def plan_of(client: httpx.Client, plan_id: str) -> Plan:
+    return Plan.model_validate_json((await asyncio.to_thread(client.get, f"plans/{plan_id}")).content)
+
+
+async def test_plans_queue_and_are_cancelled(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    async with control_worker(scheduled, temporal, namespace):
+        first = await submit(developer, plan_json("plan-1"))
+        assert (first.status_code, first.json()["queue_position"]) == (201, 0)
+        second = await submit(developer, plan_json("plan-2"))
+        assert (second.status_code, second.json()["queue_position"]) == (201, 1)
+        repeated = await submit(developer, plan_json("plan-2"))
+        assert (repeated.status_code, repeated.json()["queue_position"]) == (200, 1)
+
+        async def is_applied() -> bool:
+            return (await plan_of(developer, "plan-1")).status is Status.IN_PROGRESS
+
+        await eventually_async(is_applied)
+        await asyncio.to_thread(developer.post, "plans/plan-2/cancel")
+        await asyncio.to_thread(developer.post, "plans/plan-1/cancel")
+
+        async def are_aborted() -> bool:
+            return all([(await plan_of(developer, p)).status is Status.ABORTED for p in ("plan-1", "plan-2")])
+
+        await eventually_async(are_aborted)
+        done = await plan_of(developer, "plan-1")
+        assert done.queue_position is None
+        assert done.created_by == "developer"
+        stored = await asyncio.to_thread(apply_executor.get, "plans/plan-1/evaluatable")
+        assert stored.json() == plan_json("plan-1")
+
+
+async def test_a_run_by_hand_is_recorded_and_cancelled(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    promoted(apply_executor, [snapshot_of("trips")], "plan-1")
+    async with control_worker(scheduled, temporal, namespace) as client:
+        answer = await asyncio.to_thread(developer.post, "runs", json={"environment": "prod", "ignore_cron": True})
+        assert answer.status_code == 201
+        run = Run.model_validate_json(answer.content)
+        assert run.status is Status.SCHEDULED
+        beginning = {"environment": "prod", "trigger": "manual"}
+        options = await asyncio.to_thread(apply_executor.post, f"runs/{run.run_id}/begin", json=beginning)
+        assert options.json()["ignore_cron"] is True
+        cancelled = await asyncio.to_thread(developer.post, f"runs/{run.run_id}/cancel")
+        assert cancelled.json()["status"] == "aborted"
+        handle = client.get_workflow_handle(f"run/{run.run_id}")
+
+        async def is_closed() -> bool:
+            return (await handle.describe()).close_time is not None
+
+        await eventually_async(is_closed)
+        listed = (await asyncio.to_thread(developer.get, "runs", params={"environment": "prod"})).json()
+        assert [r["run_id"] for r in listed] == [run.run_id]
+
+
+async def test_an_unknown_environment_is_not_run(scheduled: RunningServer, developer: httpx.Client) -> None:
+    answer = await asyncio.to_thread(developer.post, "runs", json={"environment": "nowhere"})
+    assert answer.status_code == 404
+    assert "Environment 'nowhere' was not found." in answer.json()["message"]
+
+
+async def test_schedules_are_shown_with_their_models(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    snapshots = [snapshot_of("trips"), snapshot_of("daily"), snapshot_of("hourly", "@hourly", "Europe/Paris")]
+    promoted(apply_executor, snapshots, "plan-1")
+    async with control_worker(scheduled, temporal, namespace) as client:
+        async with ControlApi(scheduled.url, f"{Role.WORKER}-token") as api:
+            groups = await api.crons("prod")
+            assert [(g.cron, g.timezone, len(g.models)) for g in groups] == [
+                ("@daily", "UTC", 2),
+                ("@hourly", "Europe/Paris", 1),
+            ]
+            control = ServerBackedControlActivities(api, EnvironmentSchedules(client))
+            await control.sync_schedules(EnvironmentRef(environment="prod"))
+
+        async def shown() -> list[tuple[str, list[str]]]:
+            found = (await asyncio.to_thread(developer.get, "schedules")).json()
+            return [(s["cron"], s["models"]) for s in found] if len(found) == 2 else []
+
+        assert await eventually_async(shown) == [(group.cron, group.models) for group in groups]
+    (environment,) = (await asyncio.to_thread(developer.get, "environments")).json()
+    assert environment["models"] == 3
+    assert environment["status"] == "ready"
+    assert environment["next_run_at"] is not None
+
+
+def test_a_plan_without_temporal_is_not_kept(
+    server: RunningServer, executor: httpx.Client, admin: httpx.Client
+) -> None:
+    report_gateway(executor)
+    answer = admin.post("plans", json=plan_json("plan-1"), params=ORIGIN)
+    assert (answer.status_code, answer.json()["code"]) == (503, "TM-TEMPORAL")
+    assert admin.get("plans").json() == []
+    assert executor.get("plans/plan-1/evaluatable").status_code == 404
+
+
+def test_plans_that_cannot_be_applied_are_refused(executor: httpx.Client, admin: httpx.Client) -> None:
+    nobody = admin.post("plans", json=plan_json("plan-1"), params=ORIGIN)
+    assert (nobody.status_code, nobody.json()["code"]) == (422, "TM-GATEWAY")
+    report_gateway(executor)
+    other = admin.post("plans", json=plan_json("plan-1"), params={**ORIGIN, "gateway": "lake"})
+    assert (other.status_code, "warehouse" in other.json()["message"]) == (422, True)
+    old = admin.post("plans", json=plan_json("plan-1"), params={**ORIGIN, "sqlmesh_version": "0.1.0"})
+    assert (old.status_code, old.json()["code"]) == (409, "TM-VERSION")
+    nonsense = admin.post("plans", content=b"[]", params=ORIGIN)
+    assert (nonsense.status_code, nonsense.json()["code"]) == (422, "TM-PLAN")
+    promoted(executor, [snapshot_of("trips")], "plan-0")
+    stale = admin.post("plans", json=plan_json("plan-1", previous_plan_id=None), params=ORIGIN)
+    assert (stale.status_code, stale.json()["error_type"]) == (409, "ConflictingPlanError")
+    assert "plan-0" in stale.json()["message"]
