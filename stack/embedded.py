@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from tcloud.wire.executors import ExecutorKind
-
 from stack.credentials import load_credentials
 from stack.data_dir import DataDir, write_private
 from stack.gateways import connection_variables
@@ -17,6 +15,7 @@ from stack.processes import ADMIN, Addresses, executor_spec, server_spec, worker
 from stack.settings import TemporalDevSettings
 from stack.supervisor import Reporter, Supervisor
 from stack.temporal import Temporal
+from tcloud.wire.executors import ExecutorKind
 
 __all__ = ["PROCESSES", "EmbeddedStack", "Ports"]
 

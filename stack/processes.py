@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 from pydantic import SecretStr, TypeAdapter
-from tcloud.wire.executors import Executor, ExecutorKind
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -20,6 +19,7 @@ from temporalio.client import Client
 from stack.children import ChildSpec
 from stack.credentials import Credentials
 from stack.data_dir import DataDir
+from tcloud.wire.executors import Executor, ExecutorKind
 from workflows.interfaces import CONTROL_QUEUE
 
 __all__ = ["Addresses", "executor_spec", "server_spec", "tcloud_command", "worker_spec"]

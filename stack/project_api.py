@@ -5,6 +5,7 @@ from typing import Self
 
 import httpx
 from pydantic import TypeAdapter
+
 from tcloud.wire.environments import Schedule
 from tcloud.wire.runs import Run
 

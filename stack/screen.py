@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
 from tcloud.wire.environments import Schedule
 from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status

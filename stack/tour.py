@@ -12,9 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import psycopg2
-from tcloud.wire.environments import Schedule
-from tcloud.wire.runs import Run, RunTrigger
-from tcloud.wire.statuses import Status
 
 from stack.children import clean_environment
 from stack.embedded import EmbeddedStack
@@ -23,6 +20,9 @@ from stack.guard import MARK
 from stack.processes import tcloud_command
 from stack.project_api import ProjectApi
 from stack.screen import Screen
+from tcloud.wire.environments import Schedule
+from tcloud.wire.runs import Run, RunTrigger
+from tcloud.wire.statuses import Status
 
 __all__ = ["Tour"]
 

@@ -16,9 +16,6 @@ __all__ = ["executor", "worker"]
 
 Settings = TypeVar("Settings", bound=WorkerSettings)
 
-_FAILED = 1
-_NOT_REACHABLE = 4
-
 
 @click.command()
 def worker() -> None:
@@ -92,12 +89,14 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     try:
         asyncio.run(main())
     except NotReachableError as error:
-        raise _failure(str(error), _NOT_REACHABLE) from error
+        raise _NotReachable(str(error)) from error
     except CannotStartError as error:
-        raise _failure(str(error), _FAILED) from error
+        raise _NotStarted(str(error)) from error
 
 
-def _failure(message: str, exit_code: int) -> click.ClickException:
-    failure = click.ClickException(message)
-    failure.exit_code = exit_code
-    return failure
+class _NotStarted(click.ClickException):
+    exit_code = 1
+
+
+class _NotReachable(click.ClickException):
+    exit_code = 4

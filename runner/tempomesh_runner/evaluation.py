@@ -262,10 +262,8 @@ def _captured_output() -> Iterator[StringIO]:
 
 
 def _audit(result: t.Any) -> dict[str, t.Any]:
-    if result.skipped:
-        status = "skipped"
-    else:
-        status = "failed" if result.count else "success"
+    ran = "failed" if result.count else "success"
+    status = "skipped" if result.skipped else ran
     return {"name": result.audit.name, "status": status, "blocking": bool(result.blocking), "count": result.count}
 
 

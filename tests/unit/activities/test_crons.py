@@ -13,7 +13,7 @@ from activities.crons import CronNotTranslatableError, schedule_spec
 FIELDS = [
     st.sampled_from(["*", "0", "*/7", "3,17,59", "10-20/5"]),
     st.sampled_from(["*", "0", "*/6", "3,23", "9-17"]),
-    st.sampled_from(["*", "1", "L", "15,L", "1-7", "31"]),
+    st.sampled_from(["*", "1", "L", "15,L", "1-7", "30"]),
     st.sampled_from(["*", "1", "2,6", "jan-mar"]),
     st.sampled_from(["*", "0", "7", "mon-fri", "5#2", "L5", "sun"]),
 ]
@@ -47,7 +47,7 @@ def test_every_instant_of_croniter_is_a_tick(cron: str, start: datetime) -> None
     upcoming = croniter(cron, start.replace(tzinfo=UTC))
 
     for _ in range(5):
-        instant = upcoming.get_next(datetime)
+        instant: datetime = upcoming.get_next(datetime)  # type: ignore[no-untyped-call]
         assert any(ticks(calendar, instant) for calendar in spec.calendars), f"{cron} at {instant}"
 
 

@@ -2,11 +2,11 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 from rich.console import Console
+
+from stack.screen import Screen
 from tcloud.wire.environments import Schedule
 from tcloud.wire.runs import Audit, Evaluation
 from tcloud.wire.statuses import Status
-
-from stack.screen import Screen
 
 
 def printed(show: str, *values: object) -> list[str]:
