@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from croniter import croniter
+from croniter.croniter import CroniterBadDateError
 from hypothesis import given
 from hypothesis import strategies as st
 from temporalio.client import ScheduleCalendarSpec, ScheduleRange
@@ -47,7 +48,10 @@ def test_every_instant_of_croniter_is_a_tick(cron: str, start: datetime) -> None
     upcoming = croniter(cron, start.replace(tzinfo=UTC))
 
     for _ in range(5):
-        instant: datetime = upcoming.get_next(datetime)  # type: ignore[no-untyped-call]
+        try:
+            instant: datetime = upcoming.get_next(datetime)  # type: ignore[no-untyped-call]
+        except CroniterBadDateError:
+            return  # it never fires, so there is no tick to miss
         assert any(ticks(calendar, instant) for calendar in spec.calendars), f"{cron} at {instant}"
 
 
