@@ -3,21 +3,11 @@
 import typing as t
 
 from pydantic import BaseModel
-from sqlmesh.core.snapshot import Snapshot, SnapshotId
-from sqlmesh.core.snapshot.definition import Interval
+from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIntervals
 
 __all__ = ["SnapshotOverlay"]
 
-_MUTABLE = (
-    "intervals",
-    "dev_intervals",
-    "pending_restatement_intervals",
-    "updated_ts",
-    "unpaused_ts",
-    "unrestorable",
-    "forward_only",
-    "next_auto_restatement_ts",
-)
+_COLUMNS = ("updated_ts", "unpaused_ts", "unrestorable", "forward_only", "next_auto_restatement_ts")
 
 
 class SnapshotOverlay(BaseModel):
@@ -30,14 +20,13 @@ class SnapshotOverlay(BaseModel):
     identifier: str
     version: str | None = None
     created_ts: int
-    intervals: list[Interval] = []
-    dev_intervals: list[Interval] = []
-    pending_restatement_intervals: list[Interval] = []
     updated_ts: int
     unpaused_ts: int | None = None
     unrestorable: bool = False
     forward_only: bool = False
     next_auto_restatement_ts: int | None = None
+    recorded: list[dict[str, t.Any]] = []
+    """`SnapshotIntervals` of the snapshot's version; which of them are the snapshot's own, SQLMesh works out."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> t.Self:
@@ -47,7 +36,8 @@ class SnapshotOverlay(BaseModel):
             identifier=snapshot.identifier,
             version=snapshot.version,
             created_ts=snapshot.created_ts,
-            **{field: getattr(snapshot, field) for field in _MUTABLE},
+            recorded=[snapshot.snapshot_intervals.dict(exclude_none=False)] if snapshot.version else [],
+            **{column: getattr(snapshot, column) for column in _COLUMNS},
         )
 
     @property
@@ -65,5 +55,13 @@ class SnapshotOverlay(BaseModel):
 
     def lay_over(self, snapshot: Snapshot) -> None:
         """Brings a kept snapshot up to date."""
-        for field in _MUTABLE:
-            setattr(snapshot, field, getattr(self, field))
+        for column in _COLUMNS:
+            setattr(snapshot, column, getattr(self, column))
+        snapshot.intervals = []
+        snapshot.dev_intervals = []
+        snapshot.pending_restatement_intervals = []
+        snapshot.last_altered_ts = None
+        snapshot.dev_last_altered_ts = None
+        Snapshot.hydrate_with_intervals_by_version(
+            [snapshot], [SnapshotIntervals.model_validate(intervals) for intervals in self.recorded]
+        )

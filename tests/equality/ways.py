@@ -1,6 +1,7 @@
 """The two ways a project can go: through SQLMesh's built-in scheduler, and through Tempomesh."""
 
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -69,6 +70,8 @@ class Way:
     def outcome(self) -> Outcome:
         """State and warehouse as they are now."""
         export = self.project / "state.json"
+        # SQLMesh's cache of parsed snapshots has the content of seeds, which the state itself does not keep.
+        shutil.rmtree(self.project / ".cache", ignore_errors=True)
         completed = self._execute(*self.command, "state", "export", "-o", str(export), "--no-confirm")
         assert completed.exit_code == 0, completed.output
         with closing(psycopg2.connect(self.warehouse)) as connection:

@@ -34,6 +34,24 @@ def test_snapshots_are_what_sqlmesh_itself_reads(server: RunningServer, executor
     assert read[trips.snapshot_id].unpaused_ts is not None
 
 
+def test_overlays_bring_kept_snapshots_up_to_date(server: RunningServer, executor: httpx.Client) -> None:
+    snapshots = [snapshot_of("trips"), snapshot_of("stations")]
+    promoted(executor, snapshots, "plan-1")
+    remote = remote_state(executor)
+    ids = [snapshot.snapshot_id for snapshot in snapshots]
+    kept = remote.get_snapshots(ids)
+    trips = snapshots[0]
+    remote.unpause_snapshots(snapshots, "2024-01-05")
+    remote.add_snapshots_intervals([_intervals(trips, (FIRST, SECOND))])
+    remote.update_auto_restatements({trips.name_version: SECOND})
+    for overlay in remote.get_snapshot_overlays(ids):
+        assert overlay.belongs_to(kept[overlay.snapshot_id])
+        overlay.lay_over(kept[overlay.snapshot_id])
+    with server.database.transaction(PROJECT) as transaction:
+        direct = transaction.state.get_snapshots(ids)
+    assert {i: s.json() for i, s in kept.items()} == {i: s.json() for i, s in direct.items()}
+
+
 def test_environments_round_trip(server: RunningServer, executor: httpx.Client) -> None:
     environment = promoted(executor, [snapshot_of("trips")], "plan-1")
     remote = remote_state(executor)
