@@ -1,14 +1,16 @@
-"""Reads snapshots out of SQLMesh's state without parsing them: thousands stream in bounded memory."""
+"""Reads snapshots out of SQLMesh's state without parsing them, which takes a millisecond or more for each."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
-from sqlmesh.core.snapshot import SnapshotId, SnapshotNameVersion
+from sqlmesh.core.snapshot import SnapshotId, SnapshotIntervals, SnapshotNameVersion
 
 from server.database import Transaction
 
-__all__ = ["stream_snapshots"]
+__all__ = ["read_overlays", "stream_snapshots"]
 
+_OVERLAY = ("created_ts", "updated_ts", "unpaused_ts", "unrestorable", "forward_only", "next_auto_restatement_ts")
 _BATCH = 250
 """Snapshots a piece: enough that its way to the client costs nothing, few enough to hold in memory."""
 
@@ -24,35 +26,62 @@ def stream_snapshots(transaction: Transaction, ids: Sequence[Sequence[str]]) -> 
     separator = b""
     for first in range(0, len(ids), _BATCH):
         batch = {SnapshotId(name=name, identifier=identifier) for name, identifier in ids[first : first + _BATCH]}
-        piece = b",".join(_snapshots(transaction, batch, versions))
-        if piece:
-            yield separator + piece
+        found = list(_rows(transaction, batch))
+        if found:
+            versions.update((row.name, row.version) for row in found)
+            yield separator + b",".join(orjson.dumps(row.snapshot) for row in found)
             separator = b","
     yield b'],"intervals":['
-    yield _intervals(transaction, versions)
+    yield b",".join(intervals.json().encode() for intervals in _recorded(transaction, versions))
     yield b"]}"
 
 
-def _snapshots(transaction: Transaction, ids: set[SnapshotId], versions: set[tuple[str, str]]) -> Iterator[bytes]:
-    """Yields the JSON of each snapshot that there is, and notes its name and version."""
+def read_overlays(transaction: Transaction, ids: Sequence[Sequence[str]]) -> bytes:
+    """The answer to the state contract's `get_snapshot_overlays`: the columns, and the intervals of each version."""
+    wanted = {SnapshotId(name=name, identifier=identifier) for name, identifier in ids}
+    found = list(_rows(transaction, wanted))
+    recorded: dict[tuple[str, str], list[object]] = {}
+    for intervals in _recorded(transaction, {(row.name, row.version) for row in found}):
+        recorded.setdefault((intervals.name, intervals.version), []).append(intervals.dict(exclude_none=False))
+    return orjson.dumps(
+        [
+            {
+                "name": row.name,
+                "identifier": row.identifier,
+                "version": row.version,
+                **{field: row.snapshot[field] for field in _OVERLAY},
+                "recorded": recorded.get((row.name, row.version), []),
+            }
+            for row in found
+        ]
+    )
+
+
+class _Row(NamedTuple):
+    name: str
+    identifier: str
+    version: str
+    snapshot: dict[str, Any]
+
+
+def _rows(transaction: Transaction, ids: set[SnapshotId]) -> Iterator[_Row]:
+    """Yields what SQLMesh makes a snapshot of: the JSON as it was pushed, and over it the columns that may change."""
     state = transaction.state
     for query in state.snapshot_state._get_snapshots_expressions(ids):
         for row in state.engine_adapter.fetchall(query, quote_identifiers=True):
-            stored, name, _, version, updated_ts, unpaused_ts, unrestorable, forward_only, restatement_ts = row
-            versions.add((name, version))
-            snapshot = orjson.loads(stored)
+            stored, name, identifier, version, updated, unpaused, unrestorable, forward_only, restatement = row
+            snapshot: dict[str, Any] = orjson.loads(stored)
             snapshot.update(
-                updated_ts=updated_ts,
-                unpaused_ts=unpaused_ts,
+                updated_ts=updated,
+                unpaused_ts=unpaused,
                 unrestorable=unrestorable,
                 forward_only=forward_only,
-                next_auto_restatement_ts=restatement_ts,
+                next_auto_restatement_ts=restatement,
             )
-            yield orjson.dumps(snapshot)
+            yield _Row(name, identifier, version, snapshot)
 
 
-def _intervals(transaction: Transaction, versions: set[tuple[str, str]]) -> bytes:
-    found = transaction.state.interval_state.get_snapshot_intervals(
+def _recorded(transaction: Transaction, versions: set[tuple[str, str]]) -> list[SnapshotIntervals]:
+    return transaction.state.interval_state.get_snapshot_intervals(
         [SnapshotNameVersion(name=name, version=version) for name, version in sorted(versions)]
     )
-    return b",".join(interval.json().encode() for interval in found)

@@ -13,7 +13,7 @@ from server.access import Access, require
 from server.errors import ApiError
 from server.projects import Role
 from server.promotion import promote
-from server.state_reads import stream_snapshots
+from server.state_reads import read_overlays, stream_snapshots
 from tempomesh_runner.state import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
@@ -41,9 +41,13 @@ async def call(method: str, request: Request, access: Caller) -> Response:
 def _answer(access: Access, method: str, body: bytes) -> bytes:
     try:
         with access.database.transaction(access.project) as transaction:
-            if method == "promote":
-                return promote(transaction, body)
-            return answer(transaction.state, method, body)
+            match method:
+                case "promote":
+                    return promote(transaction, body)
+                case "get_snapshot_overlays":
+                    return read_overlays(transaction, orjson.loads(body)["ids"])
+                case _:
+                    return answer(transaction.state, method, body)
     except SQLMeshError as error:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
 
