@@ -4,12 +4,10 @@ import json
 import typing as t
 from collections import OrderedDict
 from collections.abc import Iterable
-from datetime import datetime
 
 from sqlmesh.core.environment import Environment
 from sqlmesh.core.plan.definition import EvaluatablePlan
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIdLike
-from sqlmesh.utils.date import TimeLike
 
 from tempomesh_runner.state import RemoteStateSync, Transport
 
@@ -68,7 +66,7 @@ class SnapshotStore:
     def plan(self, plan_id: str) -> EvaluatablePlan:
         """A stored plan, with the content of its seeds."""
         if plan_id not in self._plans:
-            self._plans[plan_id] = _with_datetimes(EvaluatablePlan.model_validate(self._plan_json(plan_id)))
+            self._plans[plan_id] = EvaluatablePlan.model_validate(self._plan_json(plan_id))
             while len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
         return self._plans[plan_id]
@@ -88,25 +86,6 @@ class SnapshotStore:
     def _forget(self, ids: Iterable[SnapshotIdLike]) -> None:
         for s in ids:
             self._kept.pop(s.snapshot_id, None)
-
-
-def _with_datetimes(plan: EvaluatablePlan) -> EvaluatablePlan:
-    """Gives an environment back the datetimes that became text on the wire: state writes the two differently."""
-    environment = plan.environment
-    environment.start_at = _datetime(environment.start_at)
-    if environment.end_at is not None:
-        environment.end_at = _datetime(environment.end_at)
-    return plan
-
-
-def _datetime(time: TimeLike) -> TimeLike:
-    # Only what pydantic wrote has the `T`: what a person typed ("1 week ago", "2025-01-01") stays as it was typed.
-    if not isinstance(time, str) or "T" not in time:
-        return time
-    try:
-        return datetime.fromisoformat(time)
-    except ValueError:
-        return time
 
 
 def _is_seed(snapshot: dict[str, t.Any]) -> bool:

@@ -35,6 +35,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from sqlmesh.utils.pydantic import PydanticModel
 
 from tempomesh_runner.overlay import SnapshotOverlay
+from tempomesh_runner.times import with_datetimes
 
 __all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer", "parse_intervals"]
 
@@ -376,13 +377,13 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             names, statements = args["no_gaps_snapshot_names"], args["environment_statements"]
             return _json(
                 state.promote(
-                    Environment.model_validate(args["environment"]),
+                    with_datetimes(Environment.model_validate(args["environment"])),
                     None if names is None else set(names),
                     None if statements is None else [EnvironmentStatements.model_validate(s) for s in statements],
                 )
             )
         case "finalize":
-            return state.finalize(Environment.model_validate(args["environment"]))
+            return state.finalize(with_datetimes(Environment.model_validate(args["environment"])))
         case "delete_expired_environments":
             return [_json(e) for e in state.delete_expired_environments(args["current_ts"], args["name"])]
         case "unpause_snapshots":
