@@ -75,9 +75,10 @@ def project_of(request: Request) -> Project:
     """
     project = Project(request.path_params["org"], request.path_params["project"])
     if project not in request.app.state.projects:
-        known = ", ".join(sorted(p.namespace for p in request.app.state.projects))
         raise ApiError(
-            404, "TM-PROJECT", f"There is no project '{project.org}/{project.name}' here; this server has {known}."
+            404,
+            "TM-PROJECT",
+            f"This server has no project '{project.org}/{project.name}': check the end of TCLOUD_URL.",
         )
     return project
 

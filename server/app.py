@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
@@ -69,6 +70,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         app.include_router(router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)])
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
     return app
 
@@ -126,6 +128,12 @@ async def _api_error(_request: Request, error: Exception) -> JSONResponse:
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    message = f"{request.method} {request.url.path}: {error.detail}."
+    return JSONResponse({"code": "TM-HTTP", "message": message}, status_code=error.status_code, headers=error.headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

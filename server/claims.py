@@ -6,7 +6,7 @@ flight on the table. Whoever locks a claim and a record locks the claim first.
 
 from datetime import datetime
 
-from sqlalchemy import delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
@@ -14,7 +14,7 @@ from server.schema import claims, evaluations
 from tcloud.wire.executions import Execution, SnapshotRef
 from tcloud.wire.statuses import Status
 
-__all__ = ["claim_table", "holds_claim", "release_table"]
+__all__ = ["claim_table", "holds_claim", "lock_claims", "release_idle_claims", "release_table"]
 
 
 def claim_table(transaction: Transaction, execution: Execution, snapshot: SnapshotRef, expires: datetime) -> str | None:
@@ -55,22 +55,35 @@ def holds_claim(transaction: Transaction, owner_id: str, model: str, version: st
     return row is not None
 
 
+def lock_claims(transaction: Transaction, owner_id: str) -> None:
+    """Locks all claims of an owner, before any of its records, in the order of all who lock several."""
+    transaction.connection.execute(
+        select(claims.c.model)
+        .where(claims.c.project == transaction.project.namespace, claims.c.owner_id == owner_id)
+        .order_by(claims.c.model, claims.c.version)
+        .with_for_update()
+    ).all()
+
+
 def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> None:
     """Releases a claim once its owner has nothing in flight on the table."""
+    transaction.connection.execute(
+        delete(claims).where(*_idle(transaction, owner_id), claims.c.model == model, claims.c.version == version)
+    )
+
+
+def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
+    """Releases all claims of an owner on tables where it has nothing in flight."""
+    transaction.connection.execute(delete(claims).where(*_idle(transaction, owner_id)))
+
+
+def _idle(transaction: Transaction, owner_id: str) -> tuple[ColumnElement[bool], ...]:
     project = transaction.project.namespace
     in_flight = exists().where(
         evaluations.c.project == project,
         evaluations.c.owner_id == owner_id,
-        evaluations.c.model == model,
-        evaluations.c.version == version,
+        evaluations.c.model == claims.c.model,
+        evaluations.c.version == claims.c.version,
         evaluations.c.status == Status.IN_PROGRESS.value,
     )
-    transaction.connection.execute(
-        delete(claims).where(
-            claims.c.project == project,
-            claims.c.model == model,
-            claims.c.version == version,
-            claims.c.owner_id == owner_id,
-            ~in_flight,
-        )
-    )
+    return claims.c.project == project, claims.c.owner_id == owner_id, ~in_flight

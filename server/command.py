@@ -1,5 +1,6 @@
 """`tcloud server`."""
 
+import gc
 import logging
 import os
 import signal
@@ -36,10 +37,10 @@ def server() -> None:
     from server.app import create_app
     from server.database import Database
     from server.preparation import prepare
-    from server.projects import Project
+    from server.projects import parse_projects
 
     try:
-        projects = [Project.parse(name) for name in settings.projects]
+        projects = parse_projects(settings.projects)
     except ValueError as error:
         raise click.UsageError(f"TEMPOMESH_SERVER_PROJECTS: {error}") from error
     database = Database(settings.database_url.get_secret_value(), settings.database_pool_size, settings.cache_dir)
@@ -52,6 +53,9 @@ def server() -> None:
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
+        # What is imported by now lives as long as the process: every full collection would walk through it again.
+        gc.collect()
+        gc.freeze()
         listening = _listen(settings.host, settings.port)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.

@@ -3,6 +3,7 @@
 import zlib
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["GunzipRequests"]
@@ -29,7 +30,10 @@ class GunzipRequests:
         async def unpacked() -> Message:
             message = await receive()
             if message["type"] == "http.request":
-                message["body"] = unpacker.decompress(message.get("body", b""))
+                try:
+                    message["body"] = unpacker.decompress(message.get("body", b""))
+                except zlib.error as error:
+                    raise HTTPException(400, f"the body is not gzip ({error})") from error
             return message
 
         headers = MutableHeaders(scope=scope)

@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, literal, select, union_all, update
 
+from server.claims import lock_claims, release_idle_claims
 from server.database import Transaction
 from server.errors import ApiError
 from server.schema import evaluations, plans, runs
 from tcloud.wire.statuses import Status
 
-__all__ = ["NOTHING_TO_DO", "abort_lost_evaluations", "final_status", "owner_exists"]
+__all__ = ["NOTHING_TO_DO", "close_owner", "final_status", "owner_exists"]
 
 NOTHING_TO_DO = "nothing_to_do"
 """How a run ends, for whoever watches, if nothing was due; its record says `success`."""
@@ -50,8 +51,17 @@ def owner_exists(transaction: Transaction, owner_id: str) -> None:
         raise ApiError(404, "TM-OWNER", f"There is no plan or run '{owner_id}' in {project}.")
 
 
-def abort_lost_evaluations(transaction: Transaction, owner_id: str) -> None:
-    """Closes the records of evaluations that nobody will close: their plan or run is over, their lease ran out."""
+def close_owner(transaction: Transaction, owner_id: str) -> None:
+    """Ends what is left of a plan or run that is over: records that nobody will close, and its claims.
+
+    What an executor still has in flight keeps its claim until it has stopped, or its lease runs out.
+    """
+    lock_claims(transaction, owner_id)
+    _abort_lost_evaluations(transaction, owner_id)
+    release_idle_claims(transaction, owner_id)
+
+
+def _abort_lost_evaluations(transaction: Transaction, owner_id: str) -> None:
     transaction.connection.execute(
         update(evaluations)
         .where(

@@ -15,7 +15,7 @@ from server.database import Transaction
 from server.documents import DocumentKind, put_document
 from server.errors import ApiError
 from server.executors import live_gateways
-from server.owners import abort_lost_evaluations
+from server.owners import close_owner
 from server.schema import documents, plan_stages, plans
 from tcloud.wire.plans import Plan, PlanStage
 from tcloud.wire.statuses import Status
@@ -24,6 +24,7 @@ __all__ = [
     "StageDocuments",
     "StageName",
     "Submission",
+    "abort_waiting_plan",
     "accept_plan",
     "forget_plan",
     "one_plan",
@@ -143,6 +144,19 @@ def forget_plan(transaction: Transaction, plan_id: str) -> None:
     )
 
 
+def abort_waiting_plan(transaction: Transaction, plan_id: str, reason: str) -> None:
+    """Ends a plan whose turn has not come; one that is being applied, or over, stays as it is."""
+    transaction.connection.execute(
+        update(plans)
+        .where(
+            plans.c.project == transaction.project.namespace,
+            plans.c.plan_id == plan_id,
+            plans.c.status == Status.SCHEDULED.value,
+        )
+        .values(status=Status.ABORTED.value, end_at=datetime.now(UTC), error_message=reason)
+    )
+
+
 def one_plan(transaction: Transaction, plan_id: str) -> Plan:
     """One plan with its stages; its place in the queue is Temporal's to say.
 
@@ -217,15 +231,20 @@ def set_plan_status(transaction: Transaction, plan_id: str, status: Status, erro
     """Records how a plan stands; a plan that is over stays as it is, and with it end its open stages.
 
     Raises:
-        ApiError: 404 if there is no such plan.
+        ApiError: 404 if there is no such plan, 409 if it is to begin but is over: whoever applies it has to stop.
     """
-    if not _exists(transaction, plan_id):
+    this = (plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
+    was = transaction.connection.execute(select(plans.c.status).where(*this).with_for_update()).scalar()
+    if was is None:
         raise _unknown(transaction, plan_id)
-    project = transaction.project.namespace
+    if Status(was).is_final:
+        if status.is_final:
+            return
+        raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({was}): it is not applied any more.")
     now = datetime.now(UTC)
     transaction.connection.execute(
         update(plans)
-        .where(plans.c.project == project, plans.c.plan_id == plan_id, plans.c.status.in_(_OPEN))
+        .where(*this)
         .values(
             status=status.value,
             start_at=plans.c.start_at if status.is_final else func.coalesce(plans.c.start_at, now),
@@ -235,7 +254,7 @@ def set_plan_status(transaction: Transaction, plan_id: str, status: Status, erro
     )
     if status.is_final:
         _close_stages(transaction, plan_id, status, now)
-        abort_lost_evaluations(transaction, plan_id)
+        close_owner(transaction, plan_id)
 
 
 def _close_stages(transaction: Transaction, plan_id: str, status: Status, now: datetime) -> None:

@@ -1,11 +1,12 @@
 """Projects and the roles that clients have in them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-__all__ = ["Project", "Role"]
+__all__ = ["Project", "Role", "parse_projects"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
@@ -48,3 +49,20 @@ class Project:
     def state_schema(self) -> str:
         """The PostgreSQL schema of the project's SQLMesh state."""
         return f"sqlmesh_{self.org}_{self.name}".replace("-", "_")
+
+
+def parse_projects(names: Iterable[str]) -> list[Project]:
+    """Reads the projects of one server.
+
+    Raises:
+        ValueError: If one is no project, or two would share a schema of state.
+    """
+    by_schema: dict[str, Project] = {}
+    for project in map(Project.parse, names):
+        other = by_schema.setdefault(project.state_schema, project)
+        if other != project:
+            raise ValueError(
+                f"{other.namespace} and {project.namespace} would both keep their state in the schema "
+                f"{project.state_schema}: rename one of them."
+            )
+    return list(by_schema.values())

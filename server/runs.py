@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from server.database import Transaction
 from server.environments import summary_of
 from server.errors import ApiError
-from server.owners import NOTHING_TO_DO, abort_lost_evaluations
+from server.owners import NOTHING_TO_DO, close_owner
 from server.schema import evaluations, event_streams, events, runs
 from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
@@ -124,7 +124,7 @@ def set_run_status(transaction: Transaction, run_id: str, status: str, error: st
         )
     )
     if final.is_final:
-        abort_lost_evaluations(transaction, run_id)
+        close_owner(transaction, run_id)
 
 
 def _status(text: str) -> Status:

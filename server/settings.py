@@ -1,15 +1,19 @@
 """Settings of the server process."""
 
+import base64
+import binascii
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.projects import Role
 
 __all__ = ["ClientSettings", "ServerSettings"]
+
+_KEY_BYTES = 32
 
 
 class ClientSettings(BaseModel):
@@ -56,3 +60,17 @@ class ServerSettings(BaseSettings):
     """A plan larger than this is refused."""
     log_json: bool = False
     """Whether logs are JSON, as production wants them."""
+
+    @field_validator("codec_keys")
+    @classmethod
+    def _are_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for key_id, key in keys.items():
+            try:
+                size = len(base64.b64decode(key.get_secret_value(), validate=True))
+            except binascii.Error:
+                size = 0
+            if size != _KEY_BYTES:
+                raise ValueError(f"key '{key_id}' is not base64 of {_KEY_BYTES} bytes")
+        if not keys:
+            raise ValueError("at least one key is needed")
+        return keys

@@ -11,6 +11,7 @@ import structlog
 from temporalio.client import (
     Client,
     WithStartWorkflowOperation,
+    WorkflowExecutionStatus,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import (
@@ -35,11 +36,16 @@ from workflows.run import RunWorkflow
 __all__ = ["KeptSchedule", "TemporalGateway"]
 
 _log = structlog.get_logger(__name__)
+_CALL_TIMEOUT = timedelta(seconds=5)
+"""Of one call of Temporal's frontend; the SDK repeats a call that could not be made, for about ten seconds."""
+
 _QUEUE_TIMEOUT = timedelta(seconds=2)
 """A place in a queue is worth a short wait: without a worker the plan is shown without it."""
 
-_WORKER_TIMEOUT = timedelta(seconds=20)
-"""How long a submitted plan waits for the worker that puts it into its environment's queue."""
+_WORKER_TIMEOUT = timedelta(seconds=10)
+"""How long a submission waits for the worker that puts the plan into its environment's queue."""
+
+_NO_ANSWER = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,11 @@ class TemporalGateway:
         async with self._reached():
             return await client.service_client.check_health(timeout=_QUEUE_TIMEOUT)
 
-    async def submit_plan(self, project: Project, environment: str, plan_id: str) -> int:
-        """Puts a plan into its environment's queue and returns its place; repeating it is harmless."""
+    async def submit_plan(self, project: Project, environment: str, plan_id: str) -> int | None:
+        """Puts a plan into its environment's queue and returns its place; repeating it is harmless.
+
+        None if Temporal has taken the plan but no worker has: it gets its place as soon as there is a worker.
+        """
         client = await self.client(project)
         start = WithStartWorkflowOperation(
             EnvironmentWorkflow.run,
@@ -108,13 +117,12 @@ class TemporalGateway:
                         start_workflow_operation=start,
                         id=plan_id,
                     )
-            except TimeoutError as error:
-                raise ApiError(
-                    503,
-                    "TM-WORKER",
-                    f"No worker took plan {plan_id} within {_WORKER_TIMEOUT.seconds} s, so nothing was done: "
-                    "start `tcloud worker` and submit it again.",
-                ) from error
+            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                # An update waits in Temporal for its worker, whether or not its sender still does.
+                if not await _is_running(client, environment):
+                    raise
+                _log.warning("no_worker", project=project.namespace, environment=environment, plan_id=plan_id)
+                return None
 
     async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
         """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""
@@ -123,7 +131,11 @@ class TemporalGateway:
         )
         async with self._reached():
             try:
-                await handle.signal(EnvironmentWorkflow.cancel_plan, PlanRef(environment=environment, plan_id=plan_id))
+                await handle.signal(
+                    EnvironmentWorkflow.cancel_plan,
+                    PlanRef(environment=environment, plan_id=plan_id),
+                    rpc_timeout=_CALL_TIMEOUT,
+                )
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
@@ -158,6 +170,7 @@ class TemporalGateway:
                         SearchAttributePair(RUN_ID, run_id),
                         SearchAttributePair(TRIGGER, "manual"),
                     ),
+                    rpc_timeout=_CALL_TIMEOUT,
                 )
             except WorkflowAlreadyStartedError:
                 return
@@ -167,7 +180,7 @@ class TemporalGateway:
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
         async with self._reached():
             try:
-                await handle.cancel()
+                await handle.cancel(rpc_timeout=_CALL_TIMEOUT)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
@@ -179,7 +192,7 @@ class TemporalGateway:
         client = await self.client(project)
         found = []
         async with self._reached():
-            async for listed in await client.list_schedules():
+            async for listed in await client.list_schedules(rpc_timeout=_CALL_TIMEOUT):
                 memo = await listed.memo()
                 if "cron" in memo and "environment" in memo:
                     state = listed.schedule.state if listed.schedule is not None else None
@@ -196,12 +209,23 @@ class TemporalGateway:
             yield
         except (RPCError, RuntimeError, TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             _log.warning("temporal_unreachable", address=self._settings.temporal_address, error=str(error))
+            refused = isinstance(error, RPCError) and error.status not in _NO_ANSWER
+            what = f"refused ({error})" if refused else "does not answer"
             raise ApiError(
                 503,
                 "TM-TEMPORAL",
-                f"Temporal at {self._settings.temporal_address} does not answer, so nothing was done: "
-                "try again once it serves.",
+                f"Temporal at {self._settings.temporal_address} {what}, so nothing was done: try again once it serves.",
             ) from error
+
+
+async def _is_running(client: Client, environment: str) -> bool:
+    handle = client.get_workflow_handle(_environment_id(environment))
+    try:
+        return (await handle.describe(rpc_timeout=_CALL_TIMEOUT)).status is WorkflowExecutionStatus.RUNNING
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        return False
 
 
 def _kept(schedule_id: str, memo: Mapping[str, object], *, paused: bool) -> KeptSchedule:

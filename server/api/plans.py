@@ -13,6 +13,7 @@ from server.errors import ApiError
 from server.plans import (
     StageDocuments,
     Submission,
+    abort_waiting_plan,
     accept_plan,
     forget_plan,
     one_plan,
@@ -110,10 +111,8 @@ async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
         return found
     if found.status.is_final:
         raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({found.status}): there is nothing to cancel.")
-    if not await temporal.cancel_plan(access.project, found.environment, plan_id):
-        report = StatusReport(status=Status.ABORTED, error_message=f"Cancelled by {access.client_id}.")
-        await run_in_threadpool(status, plan_id, report, access)
-    return await run_in_threadpool(_one, access, plan_id)
+    is_known = await temporal.cancel_plan(access.project, found.environment, plan_id)
+    return await run_in_threadpool(_cancelled, access, plan_id, is_known)
 
 
 @router.get("/plans/{plan_id}/evaluatable", summary="The plan as it was submitted", response_class=Response)
@@ -197,6 +196,17 @@ def _accept(access: Access, submission: Submission, body: bytes, origin: Origin)
 def _forget(access: Access, plan_id: str) -> None:
     with access.database.transaction(access.project) as transaction:
         forget_plan(transaction, plan_id)
+
+
+def _cancelled(access: Access, plan_id: str, is_known_to_temporal: bool) -> Plan:
+    reason = f"Cancelled by {access.client_id}."
+    with access.database.transaction(access.project) as transaction:
+        if is_known_to_temporal:
+            # Of a plan that is being applied the workflow says how it ended; one that waits needs no worker to end.
+            abort_waiting_plan(transaction, plan_id, reason)
+        else:
+            set_plan_status(transaction, plan_id, Status.ABORTED, reason)
+        return one_plan(transaction, plan_id)
 
 
 def _one(access: Access, plan_id: str) -> Plan:

@@ -29,10 +29,12 @@ def snapshot_of(name: str, cron: str = "@daily", timezone: str | None = None) ->
     return snapshot
 
 
-def environment_of(snapshots: list[Snapshot], plan_id: str, previous_plan_id: str | None = None) -> Environment:
-    """`prod` with these snapshots."""
+def environment_of(
+    snapshots: list[Snapshot], plan_id: str, previous_plan_id: str | None = None, name: str = "prod"
+) -> Environment:
+    """An environment with these snapshots."""
     return Environment(
-        name="prod",
+        name=name,
         snapshots=[snapshot.table_info for snapshot in snapshots],
         start_at="2024-01-01",
         plan_id=plan_id,
@@ -49,11 +51,11 @@ def remote_state(client: httpx.Client) -> RemoteStateSync:
     return RemoteStateSync(cast(Callable[[str, bytes], bytes], transport))
 
 
-def promoted(client: httpx.Client, snapshots: list[Snapshot], plan_id: str) -> Environment:
-    """Pushes snapshots and makes them `prod`, finalized."""
+def promoted(client: httpx.Client, snapshots: list[Snapshot], plan_id: str, name: str = "prod") -> Environment:
+    """Pushes snapshots and makes them an environment, finalized."""
     state = remote_state(client)
     state.push_snapshots(snapshots)
-    environment = environment_of(snapshots, plan_id)
+    environment = environment_of(snapshots, plan_id, name=name)
     state.promote(environment, set())
     state.finalize(environment)
     return environment

@@ -83,3 +83,18 @@ def test_health_is_open_and_readiness_says_what_is_missing(server: RunningServer
     ready = httpx.get(f"{root}/readyz", trust_env=False)
     assert ready.status_code == 503
     assert "Temporal" in ready.text
+
+
+def test_every_error_is_a_code_and_a_line(server: RunningServer, executor: httpx.Client) -> None:
+    broken = executor.post("leases", content=b"no gzip", headers={"Content-Encoding": "gzip"})
+    for answer, status in (
+        (executor.get("nothing/like/this"), 404),
+        (executor.delete("plans"), 405),
+        (executor.post("leases", json={}), 422),
+        (executor.post("units/start", content=b"{"), 422),
+        (broken, 400),
+    ):
+        assert answer.status_code == status
+        body = answer.json()
+        assert body["code"].startswith("TM-")
+        assert len(body["message"].splitlines()) == 1

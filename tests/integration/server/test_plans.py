@@ -22,7 +22,7 @@ from tests.eventually import eventually_async
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import CODEC_KEYS, RunningServer, report_gateway, serving
-from tests.integration.server.states import promoted, snapshot_of
+from tests.integration.server.states import environment_of, promoted, remote_state, snapshot_of
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE
@@ -87,6 +87,14 @@ def plan_json(plan_id: str, previous_plan_id: str | None = None) -> dict[str, An
     return {"environment": {"name": "prod", "plan_id": plan_id, "previous_plan_id": previous_plan_id}}
 
 
+def promote_over(client: httpx.Client, plan_id: str, previous_plan_id: str) -> None:
+    """Makes `prod` the outcome of another plan."""
+    state = remote_state(client)
+    environment = environment_of([snapshot_of("trips")], plan_id, previous_plan_id)
+    state.promote(environment, set())
+    state.finalize(environment)
+
+
 async def submit(client: httpx.Client, plan: dict[str, Any], **origin: str) -> httpx.Response:
     return await asyncio.to_thread(client.post, "plans", json=plan, params={**ORIGIN, **origin})
 
@@ -126,6 +134,39 @@ async def test_plans_queue_and_are_cancelled(
         assert done.created_by == "developer"
         stored = await asyncio.to_thread(apply_executor.get, "plans/plan-1/evaluatable")
         assert stored.json() == plan_json("plan-1")
+
+
+async def test_a_plan_waits_for_a_worker(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    waiting = await submit(developer, plan_json("plan-1"))
+    assert (waiting.status_code, waiting.json()["queue_position"]) == (201, None)
+    assert waiting.json()["status"] == "scheduled"
+    unwanted = await submit(developer, plan_json("plan-2"))
+    assert unwanted.status_code == 201
+    cancelled = await asyncio.to_thread(developer.post, "plans/plan-2/cancel")
+    assert cancelled.json()["status"] == "aborted"
+    assert cancelled.json()["error_message"] == "Cancelled by developer."
+    async with control_worker(scheduled, temporal, namespace) as client:
+
+        async def is_applied() -> bool:
+            return (await plan_of(developer, "plan-1")).status is Status.IN_PROGRESS
+
+        await eventually_async(is_applied)
+        assert (await plan_of(developer, "plan-1")).queue_position == 0
+        await asyncio.to_thread(developer.post, "plans/plan-1/cancel")
+        environment = client.get_workflow_handle_for(EnvironmentWorkflow.run, "environment/prod")
+
+        async def is_queue_empty() -> bool:
+            return not (await environment.query(EnvironmentWorkflow.state)).queue
+
+        await eventually_async(is_queue_empty)
+        never_applied = await plan_of(developer, "plan-2")
+        assert (never_applied.status, never_applied.start_at) == (Status.ABORTED, None)
 
 
 async def test_a_run_by_hand_is_recorded_and_cancelled(
@@ -216,3 +257,40 @@ def test_plans_that_cannot_be_applied_are_refused(executor: httpx.Client, admin:
     stale = admin.post("plans", json=plan_json("plan-1", previous_plan_id=None), params=ORIGIN)
     assert (stale.status_code, stale.json()["error_type"]) == (409, "ConflictingPlanError")
     assert "plan-0" in stale.json()["message"]
+
+
+def test_a_stale_plan_learns_who_was_faster(scheduled: RunningServer, apply_executor: httpx.Client) -> None:
+    promoted(apply_executor, [snapshot_of("trips")], "plan-0")
+    with scheduled.client(Role.DEVELOPER) as developer, scheduled.client(Role.ADMIN) as admin:
+        in_time = developer.post("plans", json=plan_json("plan-1", "plan-0"), params=ORIGIN)
+        assert in_time.status_code == 201
+        promote_over(apply_executor, "plan-1", "plan-0")
+        late = admin.post("plans", json=plan_json("plan-2", "plan-0"), params=ORIGIN)
+    assert late.status_code == 409
+    assert late.json()["message"].startswith(
+        "Another plan (plan-1) was applied by developer to the target environment 'prod' "
+        "while your current plan (plan-2) was still in progress"
+    )
+
+
+def test_stages_are_kept_and_closed_with_their_plan(scheduled: RunningServer, apply_executor: httpx.Client) -> None:
+    stages = {
+        "stages": [{"index": n, "name": f"stage {n}"} for n in range(3)],
+        "documents": [{"n": n} for n in range(3)],
+    }
+    with scheduled.client(Role.DEVELOPER) as developer, scheduled.client(Role.WORKER) as worker:
+        developer.post("plans", json=plan_json("plan-1"), params=ORIGIN).raise_for_status()
+        worker.post("plans/plan-1/status", json={"status": "in_progress"}).raise_for_status()
+        apply_executor.put("plans/plan-1/stages", json=stages).raise_for_status()
+        assert apply_executor.get("plans/plan-1/stages/2").json() == {"n": 2}
+        for index, status in ((0, "in_progress"), (0, "success"), (1, "in_progress")):
+            worker.post(f"plans/plan-1/stages/{index}/status", json={"status": status}).raise_for_status()
+        worker.post("plans/plan-1/status", json={"status": "failed", "error_message": "no"}).raise_for_status()
+        worker.post("plans/plan-1/status", json={"status": "success"}).raise_for_status()
+        again = worker.post("plans/plan-1/status", json={"status": "in_progress"})
+        assert (again.status_code, again.json()["code"]) == (409, "TM-OVER")
+        plan = Plan.model_validate_json(developer.get("plans/plan-1").content)
+    assert (plan.status, plan.error_message) == (Status.FAILED, "no")
+    assert [stage.status for stage in plan.stages] == [Status.SUCCESS, Status.FAILED, Status.SKIPPED]
+    assert plan.start_at is not None
+    assert plan.end_at is not None
