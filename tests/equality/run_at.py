@@ -2,15 +2,16 @@
 
 import sys
 
-from sqlmesh import Context
 from sqlmesh.core.console import configure_console
+
+from tcloud.scheduler import RemoteContext
 
 
 def main() -> int:
     """Runs what is due in `prod` of a project at a given time; the exit code is that of `sqlmesh run`."""
     project, execution_time = sys.argv[1:]
     configure_console()
-    context = Context(paths=project, load=False)
+    context = RemoteContext(paths=project, load=False)
     return int(context.run("prod", execution_time=execution_time, end=execution_time).is_failure)
 
 
