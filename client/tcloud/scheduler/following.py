@@ -12,6 +12,7 @@ from tcloud.api.client import Api
 from tcloud.api.events import End, StreamEvent
 from tcloud.errors import Detached
 from tcloud.wire.plans import Plan
+from tempomesh_runner.console import replay
 
 __all__ = ["SnapshotResolver", "detachable", "show_events", "wait_for_turn"]
 
@@ -67,8 +68,6 @@ def show_events(events: Iterable[StreamEvent], console: Console, resolver: Snaps
     Returns:
         How it ended.
     """
-    from tempomesh_runner.console import replay
-
     for event in events:
         if isinstance(event, End):
             return event

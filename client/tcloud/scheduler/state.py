@@ -61,6 +61,14 @@ class CloudStateSync(RemoteStateSync):
         with _sqlmesh_errors():
             self._api.invalidate_environment(name)
 
+    def recycle(self) -> None:
+        """Closes the connections to the server; the next call opens new ones."""
+        self._api.close()
+
+    def close(self) -> None:
+        """Closes the connections to the server; the next call opens new ones."""
+        self._api.close()
+
     def _fetch(self, snapshot_ids: set[SnapshotId]) -> Collection[Snapshot]:
         return super().get_snapshots(snapshot_ids).values()
 
