@@ -10,10 +10,11 @@ import httpx
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.snapshots import Snapshots
 from envmanager.errors import TaskFailedError, ZygoteFailedError
 from envmanager.pool import OnEvents, Role, Runner, RunnerPool, StateCallError
 from tcloud.api.executor import ExecutorApi, RefusedError
-from tcloud.wire.executions import ConsoleEvent
+from tcloud.wire.executions import ConsoleEvent, Execution
 
 __all__ = ["RunnerCalls", "beating", "infrastructure_errors"]
 
@@ -21,6 +22,7 @@ Result = TypeVar("Result")
 
 _HEARTBEAT_SECONDS = 4.0
 _GET_PLAN = "get_plan"
+_GET_SNAPSHOTS = "get_snapshots"
 
 
 class RunnerCalls:
@@ -34,6 +36,7 @@ class RunnerCalls:
     def __init__(self, pool: RunnerPool, api: ExecutorApi):
         self._pool = pool
         self._api = api
+        self._snapshots = Snapshots(api)
 
     async def plan_task(self, task: str, arguments: dict[str, Any], owner_id: str) -> dict[str, Any]:
         """Runs a task that deals with a whole plan or environment; its console events become the owner's.
@@ -50,9 +53,15 @@ class RunnerCalls:
         async with self._pool.runner(Role.EVALUATE) as runner:
             yield runner
 
-    async def evaluate(self, runner: Runner, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Evaluates a unit in a lent runner."""
-        return await runner.call("evaluate_unit", arguments, self._state)
+    async def evaluate(self, runner: Runner, arguments: dict[str, Any], execution: Execution) -> dict[str, Any]:
+        """Evaluates a unit of an execution in a lent runner."""
+
+        async def state(method: str, body: bytes) -> bytes:
+            if method == _GET_SNAPSHOTS:
+                return await _answered(self._snapshots.answer(body, execution))
+            return await self._state(method, body)
+
+        return await runner.call("evaluate_unit", arguments, state)
 
     def _events_of(self, owner_id: str) -> OnEvents:
         async def append(events: list[dict[str, Any]]) -> None:
@@ -61,15 +70,19 @@ class RunnerCalls:
         return append
 
     async def _state(self, method: str, body: bytes) -> bytes:
-        try:
-            if method == _GET_PLAN:
-                return await self._api.evaluatable(json.loads(body)["plan_id"])
-            return await self._api.state(method, body)
-        except RefusedError as error:
-            raise StateCallError(str(error), error.error_type or "SQLMeshError", retryable=False) from error
-        except httpx.HTTPError as error:
-            message = f"The state of the project cannot be reached: {error or type(error).__name__}"
-            raise StateCallError(message, "SQLMeshError", retryable=True) from error
+        if method == _GET_PLAN:
+            return await _answered(self._api.evaluatable(json.loads(body)["plan_id"]))
+        return await _answered(self._api.state(method, body))
+
+
+async def _answered(call: Awaitable[bytes]) -> bytes:
+    try:
+        return await call
+    except RefusedError as error:
+        raise StateCallError(str(error), error.error_type or "SQLMeshError", retryable=False) from error
+    except httpx.HTTPError as error:
+        message = f"The state of the project cannot be reached: {error or type(error).__name__}"
+        raise StateCallError(message, "SQLMeshError", retryable=True) from error
 
 
 @asynccontextmanager

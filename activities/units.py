@@ -109,12 +109,12 @@ class UnitSequence:
             "unit": unit,
             "recheck": recheck,
         }
+        execution = await self._executions.get(execution_id)
         async with self._runners.evaluator() as runner:
-            outcome = await self._runners.evaluate(runner, arguments)
+            outcome = await self._runners.evaluate(runner, arguments, execution)
             if outcome.get("need_execution"):
-                execution = await self._executions.get(execution_id)
                 arguments["execution"] = execution.model_dump(mode="json")
-                outcome = await self._runners.evaluate(runner, arguments)
+                outcome = await self._runners.evaluate(runner, arguments, execution)
         return outcome
 
     def _remember_refusal(self, execution_id: str, unit: int) -> None:

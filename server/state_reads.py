@@ -22,6 +22,7 @@ def stream_snapshots(transaction: Transaction, ids: Sequence[Sequence[str]]) -> 
     `sqlmesh.core.state_sync.db.snapshot.parse_snapshot` lays over it.
     """
     versions: set[tuple[str, str]] = set()
+    sent: list[tuple[str, str]] = []
     yield b'{"snapshots":['
     separator = b""
     for first in range(0, len(ids), _BATCH):
@@ -29,11 +30,12 @@ def stream_snapshots(transaction: Transaction, ids: Sequence[Sequence[str]]) -> 
         found = list(_rows(transaction, batch))
         if found:
             versions.update((row.name, row.version) for row in found)
+            sent.extend((row.name, row.identifier) for row in found)
             yield separator + b",".join(orjson.dumps(row.snapshot) for row in found)
             separator = b","
     yield b'],"intervals":['
     yield b",".join(intervals.json().encode() for intervals in _recorded(transaction, versions))
-    yield b"]}"
+    yield b'],"ids":' + orjson.dumps(sent) + b"}"
 
 
 def read_overlays(transaction: Transaction, ids: Sequence[Sequence[str]]) -> bytes:

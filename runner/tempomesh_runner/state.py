@@ -317,7 +317,8 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
     match method:
         case "get_snapshots":
             snapshots = state.get_snapshots(_parse_ids(args["ids"])).values()
-            return {"snapshots": [_json(s) for s in snapshots], "intervals": []}
+            ids = [[s.name, s.identifier] for s in snapshots]
+            return {"snapshots": [_json(s) for s in snapshots], "intervals": [], "ids": ids}
         case "get_snapshot_overlays":
             kept = state.get_snapshots(_parse_ids(args["ids"])).values()
             return [SnapshotOverlay.of(s).model_dump() for s in kept]
