@@ -1,16 +1,32 @@
 """What every test can ask for; the fixtures themselves are in `tests/fixtures`."""
 
 import os
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
 OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
+_FOLDER = pytest.StashKey[Path]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Takes the developer's own configuration out of the environment, before anything reads it."""
     for name in list(os.environ):
         if name.startswith(OWN_PREFIXES):
             del os.environ[name]
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        # pytest's own folder is closed to everybody else at the start of each session, and PostgreSQL, which does not
+        # run as root, would lose its files under the feet of a session that is still running.
+        config.stash[_FOLDER] = Path(mkdtemp(prefix="tm-tests-"))
+        config.option.basetemp = str(config.stash[_FOLDER] / "t")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the session's folder."""
+    if (folder := config.stash.get(_FOLDER, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
