@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated
 
+import anyio
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +26,7 @@ from server.executions import ExecutionDocuments
 from server.projects import Project
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from server.waiting import keep_submitting
 
 __all__ = ["create_app"]
 
@@ -43,7 +45,10 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with anyio.create_task_group() as background:
+            background.start_soon(keep_submitting, database, app.state.temporal, projects)
+            yield
+            background.cancel_scope.cancel()
         await app.state.temporal.close()
 
     app = FastAPI(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 import orjson
@@ -33,6 +33,7 @@ __all__ = [
     "read_submission",
     "set_plan_status",
     "set_stage_status",
+    "waiting_plans",
 ]
 
 _OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
@@ -172,6 +173,20 @@ def one_plan(transaction: Transaction, plan_id: str) -> Plan:
 def plans_of(transaction: Transaction, environment: str | None, limit: int) -> list[Plan]:
     """Plans with their stages, newest first."""
     return _read(transaction, environment=environment, limit=limit)
+
+
+def waiting_plans(transaction: Transaction, older_than: timedelta) -> list[tuple[str, str]]:
+    """Environment and id of the plans that have not begun for so long, in the order in which they came."""
+    rows = transaction.connection.execute(
+        select(plans.c.environment, plans.c.plan_id)
+        .where(
+            plans.c.project == transaction.project.namespace,
+            plans.c.status == Status.SCHEDULED.value,
+            plans.c.created_at <= func.now() - older_than,
+        )
+        .order_by(plans.c.created_at)
+    )
+    return [(row.environment, row.plan_id) for row in rows]
 
 
 def put_stages(transaction: Transaction, plan_id: str, stages: StageDocuments) -> None:

@@ -32,6 +32,7 @@ class RunningServer:
     url: str
     """Of the project."""
     database: Database
+    settings: ServerSettings
 
     def client(self, role: Role = Role.ADMIN) -> httpx.Client:
         """An HTTP client with a token of a role."""
@@ -68,7 +69,7 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
     thread.start()
     try:
         eventually(lambda: server.started)
-        yield RunningServer(f"http://127.0.0.1:{port}/sqlmesh/{project.org}/{project.name}", database)
+        yield RunningServer(f"http://127.0.0.1:{port}/sqlmesh/{project.org}/{project.name}", database, settings)
     finally:
         server.should_exit = True
         thread.join()

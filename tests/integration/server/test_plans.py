@@ -3,17 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.control import ServerBackedControlActivities
 from activities.schedules import EnvironmentSchedules
-from server.projects import Role
+from server.api.plans import Origin
+from server.plans import accept_plan, read_submission
+from server.projects import Project, Role
+from server.temporal import TemporalGateway
+from server.waiting import submit_waiting
 from tcloud.api.control import ControlApi
 from tcloud.wire.plans import Plan
 from tcloud.wire.runs import Run
@@ -167,6 +173,35 @@ async def test_a_plan_waits_for_a_worker(
         await eventually_async(is_queue_empty)
         never_applied = await plan_of(developer, "plan-2")
         assert (never_applied.status, never_applied.start_at) == (Status.ABORTED, None)
+
+
+async def test_a_plan_that_temporal_lost_is_submitted_again(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    project = Project.parse(namespace)
+    with scheduled.database.transaction(project) as transaction:
+        for plan_id in ("plan-1", "plan-2"):
+            submission = read_submission(orjson.dumps(plan_json(plan_id)))
+            origin = Origin(**ORIGIN)
+            accept_plan(transaction, submission, b"{}", **origin.model_dump(), created_by="developer")
+    gateway = TemporalGateway(scheduled.settings)
+    async with control_worker(scheduled, temporal, namespace) as client:
+        for _ in range(2):
+            await submit_waiting(scheduled.database, gateway, project, older_than=timedelta(0))
+        environment = client.get_workflow_handle_for(EnvironmentWorkflow.run, "environment/prod")
+        assert sorted((await environment.query(EnvironmentWorkflow.state)).queue) == ["plan-1", "plan-2"]
+        for plan_id in ("plan-2", "plan-1"):
+            await asyncio.to_thread(developer.post, f"plans/{plan_id}/cancel")
+
+        async def is_over() -> bool:
+            return (await plan_of(developer, "plan-1")).status is Status.ABORTED
+
+        await eventually_async(is_over)
+    await gateway.close()
 
 
 async def test_a_run_by_hand_is_recorded_and_cancelled(
