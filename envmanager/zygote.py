@@ -3,8 +3,10 @@
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -134,6 +136,9 @@ class Zygote:
             self._process.kill()
             await self._process.wait()
         if self._listener is not None:
+            # Closing a socket does not wake a thread that waits in `accept`, and the interpreter joins it at exit.
+            with socket.socket(socket.AF_UNIX) as knock, suppress(OSError):
+                knock.connect(str(self._listener.address))
             self._listener.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
