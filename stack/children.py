@@ -14,7 +14,7 @@ from stack.guard import MARK
 
 __all__ = ["Child", "ChildSpec", "clean_environment"]
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 
 OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
 

@@ -126,22 +126,26 @@ class EmbeddedStack:
         write_private(self.data.client_env, "".join(lines))
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._start_in_order(tasks)
+                self._start_all(tasks)
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
-    async def _start_in_order(self, tasks: asyncio.TaskGroup) -> None:
-        start = self.supervisor.start
-        temporal = tasks.create_task(start(self._temporal.spec()))
-        await self._start_postgres()
-        await start(server_spec(self.data, self.addresses, self.credentials))
-        await temporal
-        tasks.create_task(start(worker_spec(self.data, self.addresses, self.credentials)))
+    def _start_all(self, tasks: asyncio.TaskGroup) -> None:
+        """Everything at once: importing takes them longest, and each waits for those that it needs."""
+        data, addresses, credentials = self.data, self.addresses, self.credentials
         variables = self._gateway_variables
         if variables is None:
             variables = connection_variables(WAREHOUSE, self._postgres.connection(WAREHOUSE_DATABASE))
+        start = self.supervisor.start
+        tasks.create_task(self._start_postgres_and_server())
+        tasks.create_task(start(self._temporal.spec()))
+        tasks.create_task(start(worker_spec(data, addresses, credentials)))
         for kind in ExecutorKind:
-            tasks.create_task(start(executor_spec(kind, self.data, self.addresses, self.credentials, variables)))
+            tasks.create_task(start(executor_spec(kind, data, addresses, credentials, variables)))
+
+    async def _start_postgres_and_server(self) -> None:
+        await self._start_postgres()
+        await self.supervisor.start(server_spec(self.data, self.addresses, self.credentials))
 
     async def _start_postgres(self) -> None:
         await asyncio.to_thread(self._postgres.initialize, self.supervisor.mark)

@@ -1,15 +1,19 @@
 """Tempomesh's own processes, as children of the stack: how each is told where the others are, and when it serves."""
 
+import asyncio
 import json
 import shutil
 import sys
 import sysconfig
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 from pydantic import SecretStr, TypeAdapter
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -30,8 +34,9 @@ EXECUTOR = "executor"
 """The stack's clients: each is named like its role."""
 
 CODEC_KEY_ID = "stack"
-EXECUTOR_GRACE = timedelta(seconds=10)
-"""On one's own machine nobody waits minutes for a model after Ctrl-C: Temporal gives the evaluation out again."""
+PROBE_TIMEOUT_SECONDS = 5.0
+EXECUTOR_GRACE = timedelta(seconds=5)
+"""On one's own machine nobody waits for a long model after Ctrl-C: Temporal gives the evaluation out again."""
 
 _EXECUTORS = TypeAdapter(list[Executor])
 
@@ -73,8 +78,7 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
     """`tcloud server`: ready when it says so itself."""
 
     async def is_ready() -> bool:
-        async with httpx.AsyncClient(trust_env=False) as http:
-            return (await http.get(f"{addresses.server}/readyz")).is_success
+        return await asyncio.to_thread(_get, addresses, "/readyz") is not None
 
     return ChildSpec(
         name="server",
@@ -136,14 +140,13 @@ def executor_spec(
 ) -> ChildSpec:
     """`tcloud executor run` or `apply`: ready when the server has it among the executors that are."""
     since = datetime.now(UTC)
-    admin = {"Authorization": f"Bearer {credentials.admin.get_secret_value()}"}
+    path = f"{urlsplit(addresses.project).path}/api/executors"
 
     async def is_ready() -> bool:
-        async with httpx.AsyncClient(trust_env=False, headers=admin) as http:
-            answer = (await http.get(f"{addresses.project}/api/executors")).raise_for_status()
-        return any(
+        answer = await asyncio.to_thread(_get, addresses, path, credentials.admin)
+        return answer is not None and any(
             executor.kind is kind and executor.status == "ready" and executor.last_seen_at >= since
-            for executor in _EXECUTORS.validate_json(answer.content)
+            for executor in _EXECUTORS.validate_json(answer)
         )
 
     return ChildSpec(
@@ -153,12 +156,23 @@ def executor_spec(
         is_ready=is_ready,
         environment={
             **_sign_in(data, addresses, EXECUTOR, credentials.executor),
+            "TCLOUD_EXECUTOR_GRACE": f"PT{EXECUTOR_GRACE.seconds}S",
             **gateway_variables,
         },
         cwd=data.root,
-        grace=EXECUTOR_GRACE,
+        grace=EXECUTOR_GRACE + timedelta(seconds=5),
         start_timeout=timedelta(seconds=90),
     )
+
+
+def _get(addresses: Addresses, path: str, token: SecretStr | None = None) -> bytes | None:
+    """Asks the server; None if it answers that it cannot. Asked many times a second while everybody starts: light."""
+    with closing(HTTPConnection(addresses.host, addresses.port, timeout=PROBE_TIMEOUT_SECONDS)) as connection:
+        headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    return body if response.status == HTTPStatus.OK else None
 
 
 def _sign_in(data: DataDir, addresses: Addresses, client_id: str, secret: SecretStr) -> dict[str, str]:
