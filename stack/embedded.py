@@ -114,6 +114,7 @@ class EmbeddedStack:
                 await self.supervisor.stop(names)
         finally:
             await self.supervisor.__aexit__(kind, error, traceback)
+            self._postgres.remove_socket_folder()
 
     async def start(self) -> None:
         """Starts everything; when it returns, all of it serves, and `client.env` is there.

@@ -31,6 +31,8 @@ class Guard:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # It must outlive whoever is killed by the guard of a stack around this one, to clear away in its turn.
+            env={name: value for name, value in os.environ.items() if name != MARK},
             start_new_session=True,
         )
 

@@ -6,6 +6,7 @@ nobody else on the machine gets in.
 """
 
 import asyncio
+import hashlib
 import os
 import pwd
 import shutil
@@ -13,7 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,7 @@ MAX_CONNECTIONS = 200
 LONGEST_SOCKET_FOLDER = 85
 """Bytes; a unix socket's address has room for 103 on the systems that have least, and the file name needs its part."""
 UNPRIVILEGED_USER = "nobody"
+PRIVATE = 0o700
 
 
 class Postgres:
@@ -133,6 +135,11 @@ class Postgres:
             cwd=self._data,
         )
 
+    def remove_socket_folder(self) -> None:
+        """Takes away what is outside of the cluster's folder; for when the server has stopped."""
+        if self._socket_folder is not None and self._socket_folder != self._data:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+
     def create_database(self, name: str) -> None:
         """Makes a database if it is not there yet."""
         with closing(psycopg2.connect(self.dsn("postgres"))) as connection:
@@ -174,7 +181,7 @@ class Postgres:
         return str(self._programs / name)
 
     def _prepare_folder(self, folder: Path) -> None:
-        folder.mkdir(parents=True, mode=0o700)
+        folder.mkdir(parents=True, mode=PRIVATE)
         if self._user is None:
             return
         # PostgreSQL refuses to run as root: its own user has to reach its data and its programs, and nothing else.
@@ -188,9 +195,15 @@ class Postgres:
                 path.chmod(path.stat().st_mode | stat.S_IROTH | stat.S_IXOTH)
 
     def _make_socket_folder(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="tempomesh-"))
-        if self._user is not None:
-            os.chown(folder, self._user, self._user)
+        digest = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"tempomesh-{digest}"
+        owner = os.geteuid() if self._user is None else self._user
+        with suppress(FileExistsError):
+            folder.mkdir(mode=PRIVATE)
+            os.chown(folder, owner, -1)
+        found = folder.lstat()
+        if found.st_uid != owner or stat.S_IMODE(found.st_mode) != PRIVATE:
+            raise StackError(f"{folder} belongs to somebody else: choose a --data-dir with a shorter path.")
         return folder
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from stack.children import ChildSpec
 from stack.errors import ChildFailedError
+from stack.guard import MARK, Guard
 from stack.supervisor import Supervisor
 from tests.eventually import eventually, eventually_async
 
@@ -87,8 +88,11 @@ async def test_a_child_that_ends_at_its_start_shows_its_own_words(tmp_path: Path
     assert caught.value.tail == ["no such table"]
 
 
-def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", SUPERVISING, str(tmp_path)]) as process:
+@pytest.mark.parametrize("killed_by", ["signal", "guard of a stack around it"])
+def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path, killed_by: str) -> None:
+    guard = Guard()
+    command = [sys.executable, "-c", SUPERVISING, str(tmp_path)]
+    with subprocess.Popen(command, env={**os.environ, MARK: guard.mark}) as process:
         try:
             supervisor = psutil.Process(process.pid)
 
@@ -97,6 +101,8 @@ def test_sigkill_of_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
                 return family if {"postgres", "sleep"} <= {child.name() for child in family} else []
 
             family = eventually(whole_family)
+            if killed_by == "signal":
+                process.kill()
         finally:
-            process.kill()
+            guard.close()
     eventually(lambda: not [child for child in family if child.is_running()])
