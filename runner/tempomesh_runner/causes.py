@@ -11,7 +11,7 @@ __all__ = ["decode_cause", "encode_cause", "is_retryable"]
 _CONNECTION_ERRORS = frozenset({"OperationalError", "InterfaceError"})
 """Names that DBAPI (PEP 249) gives to errors of the connection, whatever the driver."""
 
-_LOST = ("connect", "connection", "closed", "terminat", "timeout", "timed out", "reset", "recovery", "starting up")
+_LOST = ("connect", "closed", "terminat", "reset", "recovery", "starting up", "shutting down")
 
 
 class StateUnavailableError(Exception):
@@ -56,7 +56,8 @@ def is_retryable(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, StateUnavailableError | ConnectionError):
             return True
-        if type(seen).__name__ in _CONNECTION_ERRORS and any(word in str(seen).lower() for word in _LOST):
+        kinds = {kind.__name__ for kind in type(seen).__mro__}
+        if kinds & _CONNECTION_ERRORS and any(word in str(seen).lower() for word in _LOST):
             return True
         seen = seen.__cause__
     return False

@@ -22,7 +22,6 @@ from sqlmesh.core.snapshot import (
     SnapshotIdBatch,
     SnapshotIntervals,
 )
-from sqlmesh.core.snapshot.definition import merge_intervals
 from sqlmesh.utils.date import now_timestamp
 
 from tempomesh_runner.causes import encode_cause, is_retryable
@@ -113,7 +112,7 @@ class _Unit:
         self._evaluator = _AuditRecorder(evaluator)
 
     def evaluate(self, *, recheck: bool) -> dict[str, t.Any]:
-        if recheck and not self._is_plan and not self._still_missing():
+        if recheck and not self._is_plan and self._done_since():
             return {"status": "success", "skipped": True, "intervals": None, "audits": [], "events": [], "log": ""}
         outcome: dict[str, t.Any] = {"status": "success"}
         with _captured_output() as log:
@@ -212,38 +211,46 @@ class _Unit:
             auto_restatement_triggers=[_parse_id(trigger) for trigger in triggers] if triggers else None,
         )
 
-    def _still_missing(self) -> bool:
-        """Asks SQLMesh's state whether the unit's interval has been recorded since."""
-        if self._unit["interval"] is None:
-            return True
-        before = list(self._snapshot.intervals), list(self._snapshot.dev_intervals)
-        self._context.state.refresh_snapshot_intervals([self._snapshot])
-        known = (
-            self._snapshot.intervals
-            if self._deployability_index.is_deployable(self._snapshot)
-            else self._snapshot.dev_intervals
-        )
+    def _done_since(self) -> bool:
+        """Whether somebody has recorded the unit's interval since the execution was prepared.
+
+        One that was recorded even then is due again (it is within a lookback, or was partial): it is never done.
+        """
+        if self._unit["interval"] is None or self._is_recorded():
+            return False
+        snapshot = self._snapshot
+        prepared = snapshot.intervals, snapshot.dev_intervals
+        snapshot.pending_restatement_intervals = []
+        self._context.state.refresh_snapshot_intervals([snapshot])
+        # As in `apply_auto_restatements`: what is to be restated counts as missing although it is recorded.
+        snapshot.apply_pending_restatement_intervals()
+        try:
+            return self._is_recorded()
+        finally:
+            snapshot.intervals, snapshot.dev_intervals = prepared
+
+    def _is_recorded(self) -> bool:
+        is_deployable = self._deployability_index.is_deployable(self._snapshot)
         start, end = self._unit["interval"]
-        missing = not any(first <= start and end <= last for first, last in merge_intervals(known)) if known else True
-        self._snapshot.intervals, self._snapshot.dev_intervals = before
-        return missing
+        recorded = self._snapshot.intervals if is_deployable else self._snapshot.dev_intervals
+        return any(first <= start and end <= last for first, last in recorded)
 
     def _load(self) -> dict[SnapshotId, Snapshot]:
         """The unit's snapshot and its parents, which is what SQLMesh renders it with, as of the preparation."""
-        references = {r["name"]: r for r in self._execution["snapshots"]}
-        own = self._execution["snapshots"][self._unit["snapshot"]]
-        (snapshot,) = self._context.store.get([_snapshot_id(own)]).values()
-        snapshots = self._context.store.get([snapshot.snapshot_id, *snapshot.parents])
+        store = self._context.store
+        references = {_snapshot_id(r): r for r in self._execution["snapshots"]}
+        own = _snapshot_id(self._execution["snapshots"][self._unit["snapshot"]])
+        snapshot = store.of_versions({own: references[own]["version"]})[own]
+        needed = [own, *(parent for parent in snapshot.parents if parent in references)]
+        snapshots = store.of_versions({s: references[s]["version"] for s in needed})
         if self._is_plan:
-            owner = self._execution["owner_id"]
+            plan_id = self._execution["owner_id"]
             snapshots = {
-                snapshot_id: self._context.store.with_seed(found, owner) if found.is_seed else found
-                for snapshot_id, found in snapshots.items()
+                s: store.with_seed(found, plan_id) if found.is_seed else found for s, found in snapshots.items()
             }
-        for found in snapshots.values():
-            if (reference := references.get(found.name)) and reference["identifier"] == found.identifier:
-                found.intervals = [tuple(i) for i in reference["intervals"]]
-                found.dev_intervals = [tuple(i) for i in reference["dev_intervals"]]
+        for snapshot_id, found in snapshots.items():
+            found.intervals = [tuple(i) for i in references[snapshot_id]["intervals"]]
+            found.dev_intervals = [tuple(i) for i in references[snapshot_id]["dev_intervals"]]
         return snapshots
 
 

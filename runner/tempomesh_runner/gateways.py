@@ -23,6 +23,8 @@ __all__ = ["Gateways"]
 
 _FOREIGN_LOCK_SECONDS = 30.0
 _FOREIGN_LOCK_POLL_SECONDS = 0.5
+_ELSEWHERE = re.compile(r"^[a-z][a-z0-9]+:", re.IGNORECASE)
+"""A database that is not a file of this machine: `md:`, `s3://` and the like."""
 _LOCK_HOLDER = re.compile(r"Conflicting lock is held in (.*?)(?:\. |$)")
 
 
@@ -80,6 +82,9 @@ class Gateways:
     def evaluator(self, gateway: str, correlation_id: CorrelationId) -> SnapshotEvaluator:
         """A snapshot evaluator whose queries carry a plan's or run's id; it shares the process's connections."""
         if gateway not in self._evaluators:
+            if any(adapter.supports_virtual_catalog() for adapter in self._adapters.values()):
+                # It is while catalogs are asked for that SQLMesh gives such an engine a catalog's name.
+                self.default_catalog(gateway)
             self._evaluators[gateway] = SnapshotEvaluator(
                 {
                     name: adapter.with_settings(execute_log_level=logging.INFO)
@@ -117,16 +122,17 @@ class Gateways:
     def _duckdb_files(self) -> Iterator[str]:
         for connection in self._connections.values():
             if isinstance(connection, DuckDBConnectionConfig):
-                if connection.database:
-                    yield str(connection.database)
-                for catalog in (connection.catalogs or {}).values():
-                    yield str(catalog if isinstance(catalog, str) else catalog.path)
+                catalogs = [c for c in (connection.catalogs or {}).values() if isinstance(c, str) or c.type == "duckdb"]
+                for path in [connection.database, *(c if isinstance(c, str) else c.path for c in catalogs)]:
+                    if path and path != ":memory:" and not _ELSEWHERE.match(path):
+                        yield path
 
     @cached_property
     def _adapters(self) -> dict[str, EngineAdapter]:
-        default = self._connections[self.default]
+        # Whichever gateway is selected, its threads may use any of the adapters.
+        concurrent_tasks = max(connection.concurrent_tasks for connection in self._connections.values())
         return {
-            name: connection.create_engine_adapter(concurrent_tasks=default.concurrent_tasks)
+            name: connection.create_engine_adapter(concurrent_tasks=concurrent_tasks)
             for name, connection in self._connections.items()
         }
 
@@ -151,7 +157,7 @@ def _wait_for_strangers(path: Path) -> None:
             if time.monotonic() > deadline:
                 found = _LOCK_HOLDER.search(str(error))
                 holder = found.group(1) if found else "another process"
-                raise ConfigError(f"{path} is locked by {holder}: close it there, then try again.") from error
+                raise ConfigError(f"{path} is locked by {holder}: close it there, then try again.") from None
             time.sleep(_FOREIGN_LOCK_POLL_SECONDS)
         else:
             return

@@ -116,4 +116,4 @@ def _refuse_stale(context: ProcessContext, plan: EvaluatablePlan) -> None:
 def _snapshots(context: ProcessContext, plan: EvaluatablePlan, stage: dict[str, t.Any]) -> dict[SnapshotId, Snapshot]:
     # The plan's own come from the plan: only there have seeds their content.
     own = {s.snapshot_id: s for s in plan.new_snapshots}
-    return {**context.store.get(s for s in snapshot_ids(stage) if s not in own), **own}
+    return {**context.store.current(s for s in snapshot_ids(stage) if s not in own), **own}

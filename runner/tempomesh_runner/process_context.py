@@ -50,4 +50,11 @@ class ProcessContext:
         self, snapshots: Iterable[Snapshot], evaluator: SnapshotEvaluator, default_catalog: str | None
     ) -> Scheduler:
         """SQLMesh's scheduler over some snapshots, as `Context.create_scheduler` builds it."""
-        return Scheduler(snapshots, evaluator, self.state, default_catalog, console=self.console)
+        return Scheduler(
+            snapshots,
+            evaluator,
+            self.state,
+            default_catalog,
+            max_workers=evaluator.ddl_concurrent_tasks,
+            console=self.console,
+        )

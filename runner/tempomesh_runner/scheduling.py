@@ -35,7 +35,7 @@ def prepare_run(
         run_id: The run, which becomes the execution's id.
         environment: The environment.
         options: The options of `sqlmesh run` (`RunOptions`).
-        gateway: The gateway that the environment was planned with; None is the executor's default.
+        gateway: The gateway that the environment was planned with; None is the executor's default, with its catalog.
         default_catalog: The default catalog that it was planned with.
 
     Returns:
@@ -50,18 +50,19 @@ def prepare_run(
         raise SQLMeshError(f"Environment '{environment}' was not found.")
     if not env.finalized_ts:
         raise EnvironmentUpdatingError(f"Environment '{environment}' is being updated by plan '{env.plan_id}'.")
+    if gateway is None:
+        default_catalog = context.gateways.default_catalog(context.gateways.default)
     start, end = options.get("start"), options.get("end")
     validate_date_range(start, end)
     execution_time = _timestamp(options.get("execution_time"))
     scheduler = context.scheduler(
-        context.store.of_environment(env).values(), context.for_run(run_id, gateway), default_catalog
+        context.store.current(env.snapshots).values(), context.for_run(run_id, gateway), default_catalog
     )
     deployability_index = (
         DeployabilityIndex.create(scheduler.snapshots.values(), start=start)
         if env.name != c.PROD
         else DeployabilityIndex.all_deployable()
     )
-    context.state.refresh_snapshot_intervals(scheduler.snapshots.values())
     triggers: dict[SnapshotId, list[SnapshotId]] = {}
     if environment.lower() == c.PROD:
         triggers = _restate_automatically(context, scheduler, execution_time)
@@ -144,13 +145,15 @@ def prepare_backfill(
 def _restate_automatically(
     context: ProcessContext, scheduler: Scheduler, execution_time: int
 ) -> dict[SnapshotId, list[SnapshotId]]:
+    before = {s.snapshot_id: s.next_auto_restatement_ts for s in scheduler.snapshots.values()}
     restated, triggers = apply_auto_restatements(scheduler.snapshots, execution_time)
     if restated:
         context.state.add_snapshots_intervals(restated)
+    # SQLMesh writes the clock of every snapshot, every time; most have none, and most that have one keep it.
     clocks = {
         s.name_version: s.next_auto_restatement_ts
         for s in scheduler.snapshots.values()
-        if s.is_model and s.model.auto_restatement_cron
+        if s.next_auto_restatement_ts != before[s.snapshot_id]
     }
     if clocks:
         context.state.update_auto_restatements(clocks)
@@ -176,7 +179,8 @@ def _document(
     to_create = {
         s.snapshot_id for s in scheduler.snapshot_evaluator.get_snapshots_to_create(candidates, deployability_index)
     }
-    dag = scheduler._dag(batched_intervals, snapshot_dag=snapshot_dag, snapshots_to_create=set(to_create))
+    # Takes the snapshots out of `to_create` that get a `CreateNode`: their evaluation finds its table there.
+    dag = scheduler._dag(batched_intervals, snapshot_dag=snapshot_dag, snapshots_to_create=to_create)
     snapshots = list(scheduler.snapshots.values())
     place = {s.name: number for number, s in enumerate(snapshots)}
     order = list(dag.sorted)

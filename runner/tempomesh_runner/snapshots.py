@@ -3,11 +3,11 @@
 import json
 import typing as t
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from sqlmesh.core.environment import Environment
 from sqlmesh.core.plan.definition import EvaluatablePlan
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIdLike
+from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner.state import RemoteStateSync, Transport
 
@@ -31,7 +31,6 @@ class SnapshotStore:
         self._state = state
         self._transport = transport
         self._kept: dict[SnapshotId, Snapshot] = {}
-        self._environments: dict[str, tuple[str, int | None]] = {}
         self._plans: OrderedDict[str, EvaluatablePlan] = OrderedDict()
         self._seeds: dict[str, dict[SnapshotId, Snapshot]] = {}
 
@@ -43,25 +42,40 @@ class SnapshotStore:
             self._kept.update(self._state.get_snapshots(missing))
         return {s: self._kept[s] for s in wanted if s in self._kept}
 
-    def of_environment(self, environment: Environment) -> dict[SnapshotId, Snapshot]:
-        """The snapshots of an environment, fresh in everything but their intervals.
+    def current(self, ids: Iterable[SnapshotIdLike]) -> dict[SnapshotId, Snapshot]:
+        """Snapshots by id as they are now, intervals included; state is asked for what may have changed in kept ones.
 
-        What is mutable about them changes with plans (unpaused, unrestorable), so a new plan means loading them again;
-        models that restate themselves have a clock of their own and are always loaded.
+        A snapshot of one environment changes with the plans of others: what was paused may have been promoted there.
         """
-        version = (environment.plan_id, environment.finalized_ts)
-        if self._environments.get(environment.name) != version:
-            self._forget(environment.snapshots)
-            self._environments[environment.name] = version
-        else:
-            self._forget(
-                [
-                    s
-                    for s in environment.snapshots
-                    if (kept := self._kept.get(s.snapshot_id)) and kept.is_model and kept.model.auto_restatement_cron
-                ]
-            )
-        return self.get(environment.snapshots)
+        wanted = [s.snapshot_id for s in ids]
+        kept = [s for s in wanted if s in self._kept]
+        overlays = {o.snapshot_id: o for o in self._state.get_snapshot_overlays(kept)} if kept else {}
+        for snapshot_id in kept:
+            overlay = overlays.get(snapshot_id)
+            if overlay is not None and overlay.belongs_to(self._kept[snapshot_id]):
+                overlay.lay_over(self._kept[snapshot_id])
+            else:
+                del self._kept[snapshot_id]
+        return self.get(wanted)
+
+    def of_versions(self, versions: Mapping[SnapshotId, str | None]) -> dict[SnapshotId, Snapshot]:
+        """Snapshots as they were loaded, of the versions that an execution was prepared with.
+
+        Raises:
+            SQLMeshError: If state no longer has one of them, or has it with another version.
+        """
+        for snapshot_id, version in versions.items():
+            # Removed by the janitor and pushed again, categorized otherwise, a snapshot has another physical table.
+            if (kept := self._kept.get(snapshot_id)) and kept.version != version:
+                del self._kept[snapshot_id]
+        found = self.get(versions)
+        for snapshot_id, version in versions.items():
+            if snapshot_id not in found or found[snapshot_id].version != version:
+                raise SQLMeshError(
+                    f"Snapshot {snapshot_id} of version '{version}' is not in the project's state any more. "
+                    "It was removed after this work was prepared: plan or run again."
+                )
+        return found
 
     def plan(self, plan_id: str) -> EvaluatablePlan:
         """A stored plan, with the content of its seeds."""
@@ -82,10 +96,6 @@ class SnapshotStore:
     def _plan_json(self, plan_id: str) -> dict[str, t.Any]:
         answer = self._transport(GET_PLAN, json.dumps({"plan_id": plan_id}).encode())
         return t.cast(dict[str, t.Any], json.loads(answer))
-
-    def _forget(self, ids: Iterable[SnapshotIdLike]) -> None:
-        for s in ids:
-            self._kept.pop(s.snapshot_id, None)
 
 
 def _is_seed(snapshot: dict[str, t.Any]) -> bool:
