@@ -30,6 +30,7 @@ class EnvironmentWorkflow:
         self._environment = state.environment
         self._queue = list(state.queue)
         self._applying: ChildWorkflowHandle[PlanWorkflow, PlanOutcome] | None = None
+        self._cancelled_at_start: str | None = None
 
     @workflow.run
     async def run(self, state: EnvironmentState) -> None:  # noqa: ARG002 - read by __init__
@@ -55,6 +56,8 @@ class EnvironmentWorkflow:
         if self._queue[0] == plan.plan_id:
             if self._applying is not None:
                 self._applying.cancel()
+            else:
+                self._cancelled_at_start = plan.plan_id
             return
         self._queue.remove(plan.plan_id)
         await workflow.execute_activity_method(
@@ -93,5 +96,7 @@ class EnvironmentWorkflow:
                     ]
                 ),
             )
+            if self._cancelled_at_start == plan_id:
+                self._applying.cancel()
             await self._applying
         self._applying = None
