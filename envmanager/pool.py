@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
@@ -51,6 +52,10 @@ class StateCallError(Exception):
         self.retryable = retryable
 
 
+class _ConnectionLostError(Exception):
+    """The other end of a runner's connection is gone."""
+
+
 class Runner:
     """A runner process, used by one task at a time.
 
@@ -65,6 +70,7 @@ class Runner:
         self._zygote = zygote
         self._connection = connection
         self._log = log
+        self._log_start = 0
         self.pid = pid
         self.tasks = 0
         self.alive = True
@@ -76,10 +82,12 @@ class Runner:
 
         Raises:
             TaskFailedError: If the task raised.
-            RunnerCrashedError: If the process ended.
+            RunnerCrashedError: If the process ended; what it printed during this task is in it.
+            ZygoteFailedError: If it ended because the zygote did, which is nobody's model's fault.
             asyncio.CancelledError: If the caller was cancelled; the process is killed then, and its query with it.
         """
         self.tasks += 1
+        self._log_start = self._log.stat().st_size if self._log.exists() else 0
         try:
             await self._send({"task": task, "arguments": arguments})
             while True:
@@ -100,7 +108,7 @@ class Runner:
                 else:
                     result: dict[str, Any] = message["done"]
                     return result
-        except (EOFError, OSError) as error:
+        except _ConnectionLostError as error:
             self.alive = False
             raise await self._crashed() from error
         except TaskFailedError:
@@ -115,8 +123,18 @@ class Runner:
         self.alive = False
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        with suppress(OSError):
-            self._connection.close()
+        # Shut down, not closed: a thread may be reading it, and would go on reading whatever gets its number next.
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
+        self._log.unlink(missing_ok=True)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the process lives and waits for a task; what it would say unasked is that it has ended."""
+        try:
+            return self.alive and not self._connection.poll()
+        except OSError:
+            return False
 
     @property
     def memory_bytes(self) -> int:
@@ -137,15 +155,28 @@ class Runner:
 
     async def _crashed(self) -> RunnerCrashedError:
         code = await self._zygote.exit_code(self.pid)
+        printed = await asyncio.to_thread(self._printed)
         self.kill()
-        text = await asyncio.to_thread(self._log.read_text, errors="replace") if self._log.exists() else ""
-        return RunnerCrashedError(f"The runner process {_ending(code)}.", text[-_LOG_TAIL_CHARACTERS:])
+        return RunnerCrashedError(f"The runner process {_ending(code)}.", printed)
+
+    def _printed(self) -> str:
+        if not self._log.exists():
+            return ""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self._zygote.run_blocking(self._connection.send_bytes, json.dumps(message).encode())
+        try:
+            await self._zygote.run_blocking(self._connection.send_bytes, json.dumps(message).encode())
+        except (EOFError, OSError) as error:
+            raise _ConnectionLostError from error
 
     async def _receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(await self._zygote.run_blocking(self._connection.recv_bytes))
+        try:
+            message: dict[str, Any] = json.loads(await self._zygote.run_blocking(self._connection.recv_bytes))
+        except (EOFError, OSError) as error:
+            raise _ConnectionLostError from error
         return message
 
 
@@ -198,9 +229,10 @@ class RunnerPool:
     async def _take(self, role: Role) -> Runner:
         while self._idle[role]:
             runner = self._idle[role].pop()
-            if runner.alive and psutil.pid_exists(runner.pid):
+            if runner.is_waiting:
                 return runner
-        _, pid, connection, log = await self._zygote.fork()
+            runner.kill()
+        pid, connection, log = await self._zygote.fork()
         return Runner(self._zygote, pid, connection, log)
 
     def _give_back(self, role: Role, runner: Runner) -> None:

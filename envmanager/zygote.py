@@ -8,14 +8,19 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from envmanager.environments import PythonEnvironment
 from envmanager.errors import ZygoteFailedError
 
 __all__ = ["Zygote"]
+
+_log = structlog.get_logger(__name__)
 
 _PACKAGE = "tempomesh_runner"
 _BOOTSTRAP = f"""
@@ -31,10 +36,15 @@ main(sys.argv[2], sys.stdin.readline().strip())
 """
 """Loads one package by its place, so that nothing else of this installation can be imported by a model."""
 
-_THREADS = 128
+_THREADS = 1000
+"""A bound, not a number: a thread is started for each runner that is waited for, and one each for the listener and
+the zygote."""
+
+_BACKLOG = 128
 _START_SECONDS = 90.0
 _FORK_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
+_REAP_POLL_SECONDS = 0.05
 _TAIL_CHARACTERS = 2000
 
 
@@ -59,6 +69,7 @@ class Zygote:
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._forked = 0
+        self._restarting = asyncio.Lock()
 
     async def start(self) -> None:
         """Starts the process and waits until it has imported SQLMesh.
@@ -68,7 +79,7 @@ class Zygote:
         """
         address = str(self._scratch / f"z{secrets.token_hex(4)}")
         authkey = secrets.token_bytes(32)
-        self._listener = Listener(address, family="AF_UNIX", authkey=authkey, backlog=_THREADS)
+        self._listener = Listener(address, family="AF_UNIX", authkey=authkey, backlog=_BACKLOG)
         spec = find_spec(_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise ZygoteFailedError(f"The package {_PACKAGE} is not installed beside the executor.")
@@ -95,32 +106,56 @@ class Zygote:
         try:
             control, _ = await asyncio.wait_for(joined, _START_SECONDS)
         except (TimeoutError, ZygoteFailedError) as error:
-            await self.stop()
+            await self._disconnect()
             raise ZygoteFailedError(f"A runner of {self._environment.interpreter} did not start: {error}") from error
         self._control = control
         self._tasks.append(asyncio.create_task(self._read_exits(control)))
 
-    async def fork(self) -> tuple[str, int, Connection, Path]:
-        """Forks a runner; returns its name, process id, connection and log file."""
+    async def fork(self) -> tuple[int, Connection, Path]:
+        """Forks a runner; returns its process id, connection and log file. A zygote that has ended is started again.
+
+        Raises:
+            ZygoteFailedError: If it does not come up again, or forks nothing in time.
+        """
+        async with self._restarting:
+            if self._has_ended:
+                _log.warning("zygote_restarted", code=self._process.returncode if self._process else None)
+                await self._disconnect()
+                await self.start()
         self._forked += 1
         name = f"runner-{self._forked}"
         log = self._scratch / f"{name}.log"
         joined = self._expect(name)
-        await self._command({"command": "fork", "name": name, "log": str(log)})
-        connection, pid = await asyncio.wait_for(joined, _FORK_SECONDS)
-        return name, pid, connection, log
+        try:
+            await self._command({"command": "fork", "name": name, "log": str(log)})
+            connection, pid = await asyncio.wait_for(joined, _FORK_SECONDS)
+        except (TimeoutError, OSError) as error:
+            raise ZygoteFailedError(f"No runner was forked: {error or type(error).__name__}.") from error
+        finally:
+            self._joined.pop(name, None)
+        # Numbers of processes come back: how an earlier one with this number ended is of no interest.
+        self._exits.pop(pid, None)
+        return pid, connection, log
 
     async def exit_code(self, pid: int) -> int | None:
-        """How a runner ended: its exit code, or minus the signal's number; None if nobody knows."""
+        """How a runner ended: its exit code, or minus the signal's number; None if nobody knows.
+
+        Raises:
+            ZygoteFailedError: If the zygote has ended, and all of its runners with it.
+        """
         ended = self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
         try:
             async with asyncio.timeout(_EXIT_SECONDS):
                 while not ended.done():
                     await self._command({"command": "reap"})
-                    await asyncio.wait({ended}, timeout=0.05)
-        except (TimeoutError, OSError):
+                    await asyncio.wait({ended}, timeout=_REAP_POLL_SECONDS)
+                return ended.result()
+        except OSError as error:  # A TimeoutError too: nobody has said how it ended.
+            if self._has_ended or not isinstance(error, TimeoutError):
+                raise ZygoteFailedError("The zygote ended, and its runners with it.") from error
             return None
-        return ended.result()
+        finally:
+            self._exits.pop(pid, None)
 
     async def run_blocking(self, function: Any, *args: Any) -> Any:
         """Runs blocking I/O of a runner's connection in a thread of its own."""
@@ -128,6 +163,14 @@ class Zygote:
 
     async def stop(self) -> None:
         """Ends the process; its runners die with it."""
+        await self._disconnect()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.returncode is not None
+
+    async def _disconnect(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._control is not None:
@@ -140,7 +183,6 @@ class Zygote:
             with socket.socket(socket.AF_UNIX) as knock, suppress(OSError):
                 knock.connect(str(self._listener.address))
             self._listener.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _expect(self, name: str) -> asyncio.Future[tuple[Connection, int]]:
         future: asyncio.Future[tuple[Connection, int]] = asyncio.get_running_loop().create_future()
@@ -158,8 +200,8 @@ class Zygote:
             try:
                 connection = await self.run_blocking(self._listener.accept)
                 hello = json.loads(await self.run_blocking(connection.recv_bytes))
-            except (OSError, EOFError):
-                if self._listener is None or self._process is None or self._process.returncode is not None:
+            except (OSError, EOFError, AuthenticationError):
+                if self._has_ended:
                     return
                 continue
             joined = self._joined.pop(hello["name"], None)
