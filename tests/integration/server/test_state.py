@@ -137,7 +137,7 @@ def test_bodies_may_be_compressed_both_ways(executor: httpx.Client) -> None:
     answer = executor.post("state/get_snapshots", json={"ids": ids})
     assert answer.headers["content-encoding"] == "gzip"
     assert len(answer.json()["snapshots"]) == 20
-    nothing: list[tuple[str, str]] = {"snapshots": [], "intervals": [], "ids": []}
+    nothing: dict[str, list[object]] = {"snapshots": [], "intervals": [], "ids": []}
     assert executor.post("state/get_snapshots", json={"ids": []}).json() == nothing
 
 
