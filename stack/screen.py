@@ -1,8 +1,9 @@
 """What `tcloud quickstart` shows: always something that moves, and tables of what came out of it."""
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +18,7 @@ from tcloud.wire.statuses import Status
 
 __all__ = ["Screen"]
 
-REFRESH_PER_SECOND = 8
+REFRESH_SECONDS = 0.125
 MODELS_SHOWN = 4
 
 
@@ -64,16 +65,29 @@ class Screen:
         """A line that another program printed."""
         self._console.print(Text.from_ansi(text))
 
-    @contextmanager
-    def moving(self) -> Iterator[None]:
-        """Shows the activities, as long as the context is open."""
+    @asynccontextmanager
+    async def moving(self) -> AsyncIterator[None]:
+        """Shows the activities, as long as the context is open.
+
+        It is the event loop that moves them: rich's own thread could overwrite a line that is being printed.
+        """
         with Live(
             get_renderable=lambda: Group(*self._activities.values()),
             console=self._console,
-            refresh_per_second=REFRESH_PER_SECOND,
+            auto_refresh=False,
             transient=True,
-        ):
-            yield
+        ) as live:
+
+            async def refresh() -> None:
+                while True:
+                    live.refresh()
+                    await asyncio.sleep(REFRESH_SECONDS)
+
+            refreshing = asyncio.create_task(refresh())
+            try:
+                yield
+            finally:
+                refreshing.cancel()
 
     @contextmanager
     def activity(self, text: str) -> Iterator[Activity]:

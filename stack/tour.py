@@ -51,20 +51,19 @@ class Tour:
             StackError: if a step fails.
         """
         screen = self._screen
-        with screen.moving():
-            async with self._stack as stack, self._api:
-                screen.headline("Starting Temporal, PostgreSQL, the server, the worker and two executors")
-                with screen.activity("Starting"):
-                    await stack.start()
-                started = datetime.now(UTC)
-                await self._apply()
-                await self._show_schedules()
-                await self._show_first_run(started)
-                await self._show_rows()
-                self._say_what_next(is_kept=keep)
-                if keep:
-                    with screen.activity("Everything stays up until Ctrl-C"):
-                        await asyncio.Event().wait()
+        async with screen.moving(), self._stack as stack, self._api:
+            screen.headline("Starting Temporal, PostgreSQL, the server, the worker and two executors")
+            with screen.activity("Starting"):
+                await stack.start()
+            started = datetime.now(UTC)
+            await self._apply()
+            await self._show_schedules()
+            await self._show_first_run(started)
+            await self._show_rows()
+            self._say_what_next(is_kept=keep)
+            if keep:
+                with screen.activity("Everything stays up until Ctrl-C"):
+                    await asyncio.Event().wait()
 
     async def _apply(self) -> None:
         if not self._project.exists():
