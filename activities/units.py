@@ -1,10 +1,14 @@
 """Evaluates units: claim, evaluate in a runner, record; each once, whatever dies in between."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import httpx
 import structlog
 from temporalio.exceptions import ApplicationError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from activities.executions import Executions
 from activities.leases import LeaseKeeper, LeaseLostError
@@ -21,6 +25,8 @@ __all__ = ["UnitSequence"]
 _log = structlog.get_logger(__name__)
 _FENCED = "TM-FENCED"
 _KEPT_REFUSALS = 1000
+_PATIENCE_SECONDS = 120.0
+_HAND_BACK_SECONDS = 3.0
 
 
 class UnitSequence:
@@ -47,13 +53,31 @@ class UnitSequence:
     async def evaluate(self, units: UnitRef, attempt: int) -> UnitResult:
         """Evaluates units until one fails, is claimed by another plan or run, or all are done.
 
+        A unit is recorded while the next one is already being evaluated; should recording fail, the evaluation is
+        stopped, and no unit is ever recorded before the one that it follows.
+
         Raises:
             ApplicationError: Retryable, if the infrastructure failed in the middle of one.
         """
+        try:
+            async with asyncio.TaskGroup() as records:
+                return await self._evaluate_all(units, attempt, records)
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _evaluate_all(self, units: UnitRef, attempt: int, records: asyncio.TaskGroup) -> UnitResult:
+        recorded: asyncio.Task[None] | None = None
+        finish: FinishUnit | None = None
         for finished, unit in enumerate(units.units):
-            started = await self._api.start_unit(
-                StartUnit(execution_id=units.execution_id, unit=unit, attempt=attempt, executor=self._executor)
-            )
+            try:
+                started = await self._api.start_unit(
+                    StartUnit(execution_id=units.execution_id, unit=unit, attempt=attempt, executor=self._executor)
+                )
+            finally:
+                # After the start, not beside it: the next evaluation waits for the one and not for the other.
+                if finish is not None:
+                    recorded = records.create_task(self._record(finish, after=recorded))
+                    finish = None
             match started.verdict:
                 case Verdict.STOP:
                     return UnitResult(finished=finished, stopped=True)
@@ -66,12 +90,15 @@ class UnitSequence:
                 case Verdict.GO:
                     # After a wait or a crash somebody may have done the interval: SQLMesh's state is asked first.
                     recheck = attempt > 1 or (units.execution_id, unit) in self._refused
-                    error = await self._evaluate(units.execution_id, unit, started, recheck=recheck)
-                    if error is not None:
-                        return UnitResult(finished=finished, error=error)
+                    finish = await self._evaluate(units.execution_id, unit, started, recheck=recheck)
+                    if finish.status is not Status.SUCCESS:
+                        await self._record(finish, after=recorded)
+                        return UnitResult(finished=finished, error=finish.error_message)
+        if finish is not None:
+            await self._record(finish, after=recorded)
         return UnitResult(finished=len(units.units))
 
-    async def _evaluate(self, execution_id: str, unit: int, started: UnitStarted, *, recheck: bool) -> str | None:
+    async def _evaluate(self, execution_id: str, unit: int, started: UnitStarted, *, recheck: bool) -> FinishUnit:
         assert started.evaluation_id is not None  # noqa: S101 - with the verdict GO it is there
         assert started.fence is not None  # noqa: S101 - likewise
         log = _log.bind(execution_id=execution_id, unit=unit, evaluation_id=started.evaluation_id)
@@ -80,6 +107,9 @@ class UnitSequence:
                 outcome = await self._in_runner(execution_id, unit, recheck=recheck)
         except LeaseLostError as error:
             raise ApplicationError(str(error), type="LeaseLost") from error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._hand_back(started.evaluation_id, started.fence))
+            raise
         except RunnerCrashedError as error:
             log.warning("runner_crashed", reason=error.reason)
             outcome = {"status": "failed", "error": error.reason, "log": error.log_tail}
@@ -90,17 +120,42 @@ class UnitSequence:
                 "cause": error.cause,
                 "retryable": error.retryable,
             }
-        finish = _finish(started.evaluation_id, started.fence, outcome)
+        log.info("unit_evaluated", status=outcome["status"])
+        return _finish(started.evaluation_id, started.fence, outcome)
+
+    async def _record(self, finish: FinishUnit, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await after
         try:
-            await self._api.finish_unit(finish)
+            await self._finish_patiently(finish)
         except RefusedError as error:
             if error.code == _FENCED:
                 raise ApplicationError(str(error), type=_FENCED) from error
             raise
         if finish.status is Status.SCHEDULED:
             raise ApplicationError(finish.error_message or "The unit was handed back.", type="Infrastructure")
-        log.info("unit_finished", status=finish.status.value)
-        return finish.error_message if finish.status is Status.FAILED else None
+
+    @retry(
+        retry=retry_if_exception_type(httpx.HTTPError),
+        wait=wait_exponential_jitter(initial=0.2, max=3.0),
+        stop=stop_after_delay(_PATIENCE_SECONDS),
+        reraise=True,
+    )
+    async def _finish_patiently(self, finish: FinishUnit) -> None:
+        # What took an hour to evaluate is not thrown away because the server restarts; a lease that has run out
+        # meanwhile is the server's to refuse.
+        await self._api.finish_unit(finish)
+
+    async def _hand_back(self, evaluation_id: str, fence: int) -> None:
+        """Releases the claim of a unit that is stopped in the middle, so that nobody waits for its lease."""
+        finish = FinishUnit(
+            evaluation_id=evaluation_id,
+            fence=fence,
+            status=Status.SCHEDULED,
+            error_message=f"Executor {self._executor} stopped in the middle of it.",
+        )
+        with suppress(RefusedError, httpx.HTTPError, TimeoutError):
+            await asyncio.wait_for(self._api.finish_unit(finish), _HAND_BACK_SECONDS)
 
     async def _in_runner(self, execution_id: str, unit: int, *, recheck: bool) -> dict[str, Any]:
         arguments: dict[str, Any] = {

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 __all__ = ["server"]
 
+_SWITCH_SECONDS = 0.0005
 _PREFIX = "TEMPOMESH_SERVER_"
 
 
@@ -32,6 +33,7 @@ def server() -> None:
     except ValidationError as error:
         raise click.UsageError(_settings_line(error)) from error
     _configure_logging(json=settings.log_json)
+    from sqlmesh.core.analytics import disable_analytics
     from sqlmesh.utils.errors import SQLMeshError
 
     from server.app import create_app
@@ -53,6 +55,9 @@ def server() -> None:
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
+        disable_analytics()
+        # A request that waits for the interpreter should not wait for most of its own time: by default, 5 ms.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         # What is imported by now lives as long as the process: every full collection would walk through it again.
         gc.collect()
         gc.freeze()

@@ -7,6 +7,7 @@ Messages are JSON over `multiprocessing.connection`, so nothing that a model cou
 """
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -30,8 +31,17 @@ def main(address: str, authkey_hex: str) -> None:
     """
     # SQLMesh's loader forks a process per core where it may; here every process belongs to the executor.
     os.environ["MAX_FORK_WORKERS"] = "1"
-    from tempomesh_runner import tasks  # noqa: F401 - imported once, for all children
+    # SQLMesh would start a thread that reports its use to its makers; nothing may leave an executor's network unasked.
+    os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
+    # Imported once, for all children; SQLMesh itself imports pandas only with the first query, which takes most of a
+    # second in each.
+    import pandas.io.sql  # noqa: F401
 
+    from tempomesh_runner import tasks  # noqa: F401
+
+    # What is imported by now lives as long as the processes: no collection of theirs walks through it or copies it.
+    gc.collect()
+    gc.freeze()
     authkey = bytes.fromhex(authkey_hex)
     control = _connect(address, authkey, _ZYGOTE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -22,7 +22,7 @@ Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORK
 Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
 
 
-def _crons(request: Request) -> EnvironmentCrons:
+async def _crons(request: Request) -> EnvironmentCrons:
     crons: EnvironmentCrons = request.app.state.crons
     return crons
 

@@ -56,7 +56,7 @@ class Origin(BaseModel):
     sqlmesh_version: str
 
 
-def _temporal(request: Request) -> TemporalGateway:
+async def _temporal(request: Request) -> TemporalGateway:
     temporal: TemporalGateway = request.app.state.temporal
     return temporal
 

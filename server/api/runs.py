@@ -39,7 +39,7 @@ class RunStatus(BaseModel):
     error_message: str | None = None
 
 
-def _temporal(request: Request) -> TemporalGateway:
+async def _temporal(request: Request) -> TemporalGateway:
     temporal: TemporalGateway = request.app.state.temporal
     return temporal
 

@@ -32,12 +32,12 @@ Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
 Worker = Annotated[Access, Depends(require(Role.WORKER))]
 
 
-def _settings(request: Request) -> ServerSettings:
+async def _settings(request: Request) -> ServerSettings:
     settings: ServerSettings = request.app.state.settings
     return settings
 
 
-def _executions(request: Request) -> ExecutionDocuments:
+async def _executions(request: Request) -> ExecutionDocuments:
     executions: ExecutionDocuments = request.app.state.executions
     return executions
 
