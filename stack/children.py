@@ -39,6 +39,8 @@ class ChildSpec:
     grace: timedelta = timedelta(seconds=10)
     """How long it may take to stop before it is killed."""
     start_timeout: timedelta = timedelta(seconds=60)
+    start_attempts: int = 1
+    """How often it is started if it ends at its start; more than once for a program whose start depends on luck."""
     user: int | None = None
     """User and group id to run as; None is the user of this process."""
     cwd: Path | None = None

@@ -76,8 +76,14 @@ class Supervisor:
         """
         self._reporter.starting(spec.name)
         started = time.monotonic()
-        child = self._children[spec.name] = await Child.start(spec, self.mark)
-        await child.ready()
+        for attempt in range(1, spec.start_attempts + 1):
+            child = self._children[spec.name] = await Child.start(spec, self.mark)
+            try:
+                await child.ready()
+                break
+            except ChildFailedError:
+                if child.is_running or attempt == spec.start_attempts:
+                    raise
         self._reporter.serving(spec.name, timedelta(seconds=time.monotonic() - started))
         self._watchers[spec.name] = asyncio.create_task(self._keep_running(spec), name=f"watch {spec.name}")
 

@@ -86,6 +86,8 @@ class Temporal:
             log=self._log,
             is_ready=self._is_ready,
             grace=timedelta(seconds=5),
+            # Its services listen on free ports that it looks up first: in between, somebody else may take one.
+            start_attempts=3,
         )
 
     async def _is_ready(self) -> bool:
