@@ -174,7 +174,9 @@ def _document(
     batched_intervals = scheduler.batch_intervals(
         merged_intervals, deployability_index, naming_info, dag=snapshot_dag, is_restatement=is_restatement
     )
-    scheduler.console.start_evaluation_progress(batched_intervals, naming_info, scheduler.default_catalog)
+    scheduler.console.start_evaluation_progress(
+        batched_intervals, naming_info, scheduler.default_catalog, audit_only=False
+    )
     candidates = [s for s in selected if not deployability_index.is_representative(s) or s in batched_intervals]
     to_create = {
         s.snapshot_id for s in scheduler.snapshot_evaluator.get_snapshots_to_create(candidates, deployability_index)

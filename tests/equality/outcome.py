@@ -15,6 +15,7 @@ IDS_AND_TIMESTAMPS = frozenset(
         "created_ts",
         "updated_ts",
         "last_altered_ts",
+        "dev_last_altered_ts",
         "finalized_ts",
         "expiration_ts",
         "plan_id",

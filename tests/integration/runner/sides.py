@@ -1,0 +1,243 @@
+"""One project on its way through SQLMesh's built-in scheduler, or through the tasks of a runner process."""
+
+import json
+import shutil
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import pytest
+from sqlmesh import Context
+from sqlmesh.core.config import DuckDBConnectionConfig
+from sqlmesh.core.console import set_console
+from sqlmesh.core.plan import Plan
+from sqlmesh.core.state_sync import EngineAdapterStateSync
+from sqlmesh.core.state_sync.export_import import export_state
+from sqlmesh.utils.errors import PlanError, SQLMeshError
+
+from tcloud.wire.executions import Execution
+from tempomesh_runner.console import (
+    Event,
+    RelayConsole,
+    failed_models_event,
+    skipped_models_event,
+    stop_evaluation_event,
+)
+from tempomesh_runner.snapshots import GET_PLAN
+from tempomesh_runner.state import answer, parse_intervals
+from tempomesh_runner.tasks import Worker
+from tests.equality.outcome import Outcome, Relation, read_state
+
+__all__ = ["BuiltIn", "Driven", "Evaluated", "Side"]
+
+_CONNECTION = "SQLMESH__GATEWAYS__WAREHOUSE__CONNECTION__"
+_SAID_BY_THE_CALLER = ("log_success", "log_status_update")
+_RELATIONS = """
+SELECT table_schema, table_name, table_type FROM information_schema.tables WHERE table_catalog = 'warehouse'
+"""
+
+
+@dataclass
+class Side:
+    """A project in a folder, with a warehouse and a state of its own."""
+
+    folder: Path
+    events: list[Event] = field(default_factory=list)
+    """What the console was told since it was last asked."""
+
+    def plan(self, environment: str, **options: Any) -> Exception | None:
+        """Plans and applies; returns the error with which that failed."""
+        set_console(RelayConsole(self.events.append))
+        with closing(Context(paths=str(self.folder))) as context:
+            built = context.plan_builder(environment, skip_tests=True, **options).build()
+            # Making a plan is the same on both sides; what counts is how it is applied.
+            self.events.clear()
+            try:
+                self.apply(context, built)
+            except SQLMeshError as error:
+                return error
+        return None
+
+    def apply(self, context: Context, plan: Plan) -> None:
+        """Applies a plan."""
+        raise NotImplementedError
+
+    def take_events(self) -> list[str]:
+        """The console events since the last call, less how long anything took, in an order of their own."""
+        for event in self.events:
+            event["payload"].pop("duration_ms", None)
+            event["payload"].pop("duration", None)
+            for name in ("snapshots", "snapshots_to_create"):
+                # SQLMesh goes through sets here: their order is another in each process.
+                if name in event["payload"]:
+                    event["payload"][name] = sorted(event["payload"][name], key=repr)
+        taken = sorted(json.dumps(event, sort_keys=True) for event in self.events)
+        self.events.clear()
+        return taken
+
+    def outcome(self) -> Outcome:
+        """State and warehouse as they are now."""
+        export = self.folder / "export.json"
+        with closing(self.open_state()) as state:
+            export_state(state_sync=state, output_file=export)
+        with duckdb.connect(str(self.folder / "warehouse.duckdb")) as warehouse:
+            found = warehouse.execute(_RELATIONS).fetchall()
+            relations = {f"{schema}.{name}": _relation(warehouse, schema, name, kind) for schema, name, kind in found}
+        return Outcome(read_state(export), relations)
+
+    def open_state(self) -> EngineAdapterStateSync:
+        """The state, with nothing cached in front of it."""
+        connection = DuckDBConnectionConfig(database=str(self.folder / "state.duckdb"))
+        cache = self.folder / "cache"
+        # SQLMesh's cache of parsed snapshots has the content of seeds, which the state itself does not keep.
+        shutil.rmtree(cache, ignore_errors=True)
+        return EngineAdapterStateSync(connection.create_engine_adapter(), schema="sqlmesh", cache_dir=cache)
+
+
+class BuiltIn(Side):
+    """Through SQLMesh's built-in scheduler."""
+
+    def apply(self, context: Context, plan: Plan) -> None:
+        context.apply(plan)
+
+    def run(self, environment: str, **options: Any) -> str:
+        """Runs what is due; returns how it went."""
+        set_console(RelayConsole(self.events.append))
+        with closing(Context(paths=str(self.folder))) as context:
+            ended = context.run(environment, skip_janitor=True, **options).name.lower()
+        # How a run as a whole went is said by whoever started it.
+        self.events[:] = [event for event in self.events if event["type"] not in _SAID_BY_THE_CALLER]
+        return ended
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An execution whose units have been evaluated."""
+
+    execution: dict[str, Any]
+    outcomes: dict[int, dict[str, Any]]
+    """By the unit's number; those that were skipped are missing."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of the units failed."""
+        return any(outcome["status"] == "failed" for outcome in self.outcomes.values())
+
+
+@dataclass
+class Driven(Side):
+    """Through the tasks of runner processes, called in the order in which workflows call them."""
+
+    is_forgetful: bool = False
+    """Whether each task has a process of its own, as if the one before had died."""
+    evaluated: list[Evaluated] = field(default_factory=list)
+    _plans: dict[str, str] = field(default_factory=dict)
+    _worker: Worker | None = None
+
+    def apply(self, context: Context, plan: Plan) -> None:
+        evaluatable = plan.to_evaluatable()
+        self._plans[plan.plan_id] = evaluatable.json()
+        default_catalog = context.default_catalog
+        common = {"plan_id": plan.plan_id, "default_catalog": default_catalog}
+        built = self.call("build_stages", **common)
+        for stage, document in zip(built["stages"], json.loads(json.dumps(built["documents"])), strict=True):
+            arguments = {**common, "stage": document, "gateway": "warehouse"}
+            if stage["kind"] == "single":
+                self.call("apply_stage", **arguments)
+            else:
+                execution = self.call("prepare_backfill", **arguments, index=stage["index"])["execution"]
+                if self.evaluate(execution).has_failed:
+                    raise PlanError("Plan application failed.")
+
+    def run(self, environment: str, **options: Any) -> str:
+        """Runs what is due; returns how it went."""
+        prepared = self.call(
+            "prepare_run",
+            run_id=uuid4().hex,
+            environment=environment,
+            options=json.loads(json.dumps(options)),
+            gateway=None,
+            default_catalog=None,
+        )
+        if prepared.get("nothing_to_do"):
+            return "nothing_to_do"
+        execution = prepared["execution"]
+        if execution["has_environment_statements"]:
+            self.call("run_statements", execution=execution, runtime_stage="before_all")
+        evaluated = self.evaluate(execution)
+        if execution["has_environment_statements"]:
+            self.call("run_statements", execution=execution, runtime_stage="after_all")
+        return "failure" if evaluated.has_failed else "success"
+
+    def evaluate(self, execution: dict[str, Any], *, recheck: bool = False) -> Evaluated:
+        """Evaluates the units of an execution, less what is downstream of a failure, and records them."""
+        execution = Execution.model_validate(execution).model_dump(mode="json")
+        done = Evaluated(execution, {})
+        lost: set[int] = set()
+        for number, unit in enumerate(execution["units"]):
+            assert all(dependency < number for dependency in unit["dependencies"])
+            if lost.intersection(unit["dependencies"]):
+                lost.add(number)
+            elif unit["kind"] != "dummy":
+                done.outcomes[number] = self._evaluate_unit(execution, number, recheck=recheck)
+                if done.outcomes[number]["status"] == "failed":
+                    lost.add(number)
+        self._close(done, lost - done.outcomes.keys())
+        self.evaluated.append(done)
+        return done
+
+    def call(self, task: str, **arguments: Any) -> dict[str, Any]:
+        """Executes a task, with arguments and a result that go through JSON."""
+        if self._worker is None or self.is_forgetful:
+            self._worker = Worker(self._transport, self.events.append)
+        with pytest.MonkeyPatch.context() as environment:
+            # Only here: SQLMesh lets these variables overrule what a project's own configuration says.
+            environment.setenv(f"{_CONNECTION}TYPE", "duckdb")
+            environment.setenv(f"{_CONNECTION}DATABASE", str(self.folder / "warehouse.duckdb"))
+            result = self._worker.run(task, json.loads(json.dumps(arguments)))
+        gone_through_json: dict[str, Any] = json.loads(json.dumps(result))
+        return gone_through_json
+
+    def _evaluate_unit(self, execution: dict[str, Any], number: int, *, recheck: bool) -> dict[str, Any]:
+        arguments = {"execution_id": execution["execution_id"], "unit": number, "recheck": recheck}
+        outcome = self.call("evaluate_unit", **arguments, execution=None)
+        if outcome.get("need_execution"):
+            outcome = self.call("evaluate_unit", **arguments, execution=execution)
+        self.events.extend(outcome["events"])
+        if outcome["intervals"] is not None:
+            with closing(self.open_state()) as state:
+                state.add_snapshots_intervals([parse_intervals(outcome["intervals"])])
+        return outcome
+
+    def _close(self, done: Evaluated, skipped: set[int]) -> None:
+        units, snapshots = done.execution["units"], done.execution["snapshots"]
+        names = {snapshots[units[n]["snapshot"]]["name"] for n in skipped if units[n]["kind"] == "evaluate"}
+        failures = [
+            {
+                **{name: units[n][name] for name in ("batch_index", "interval", "kind")},
+                "name": snapshots[units[n]["snapshot"]]["name"],
+                "cause": outcome["cause"],
+            }
+            for n, outcome in done.outcomes.items()
+            if outcome["status"] == "failed"
+        ]
+        self.events += [
+            stop_evaluation_event(success=not failures),
+            skipped_models_event(names),
+            failed_models_event(failures),
+        ]
+
+    def _transport(self, method: str, body: bytes) -> bytes:
+        if method == GET_PLAN:
+            return self._plans[json.loads(body)["plan_id"]].encode()
+        with closing(self.open_state()) as state:
+            return answer(state, method, body)
+
+
+def _relation(warehouse: duckdb.DuckDBPyConnection, schema: str, name: str, kind: str) -> Relation:
+    described = warehouse.execute(f'DESCRIBE "{schema}"."{name}"').fetchall()
+    rows = warehouse.execute(f'SELECT * FROM "{schema}"."{name}"').fetchall()
+    return Relation(kind, None, [(column, type_) for column, type_, *_ in described], sorted(map(repr, rows)))
