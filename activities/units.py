@@ -24,7 +24,6 @@ __all__ = ["UnitSequence"]
 
 _log = structlog.get_logger(__name__)
 _FENCED = "TM-FENCED"
-_KEPT_REFUSALS = 1000
 _PATIENCE_SECONDS = 120.0
 _HAND_BACK_SECONDS = 3.0
 
@@ -48,7 +47,6 @@ class UnitSequence:
         self._executions = executions
         self._leases = leases
         self._executor = executor
-        self._refused: dict[tuple[str, int], None] = {}
 
     async def evaluate(self, units: UnitRef, attempt: int) -> UnitResult:
         """Evaluates units until one fails, is claimed by another plan or run, or all are done.
@@ -82,14 +80,17 @@ class UnitSequence:
                 case Verdict.STOP:
                     return UnitResult(finished=finished, stopped=True)
                 case Verdict.CLAIMED:
-                    self._remember_refusal(units.execution_id, unit)
                     return UnitResult(finished=finished, claimed_by=started.claimed_by)
+                case Verdict.SKIP:
+                    return UnitResult(finished=finished, skipped=started.error_message or "It was left out.")
                 case Verdict.DONE:
+                    if started.status is Status.SKIPPED:
+                        return UnitResult(finished=finished, skipped=started.error_message or "It was left out.")
                     if started.status is not Status.SUCCESS:
                         return UnitResult(finished=finished, error=started.error_message or "It failed before.")
                 case Verdict.GO:
                     # After a wait or a crash somebody may have done the interval: SQLMesh's state is asked first.
-                    recheck = attempt > 1 or (units.execution_id, unit) in self._refused
+                    recheck = attempt > 1 or started.recheck
                     finish = await self._evaluate(units.execution_id, unit, started, recheck=recheck)
                     if finish.status is not Status.SUCCESS:
                         await self._record(finish, after=recorded)
@@ -171,11 +172,6 @@ class UnitSequence:
                 arguments["execution"] = execution.model_dump(mode="json")
                 outcome = await self._runners.evaluate(runner, arguments, execution)
         return outcome
-
-    def _remember_refusal(self, execution_id: str, unit: int) -> None:
-        self._refused[execution_id, unit] = None
-        while len(self._refused) > _KEPT_REFUSALS:
-            del self._refused[next(iter(self._refused))]
 
 
 def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> FinishUnit:

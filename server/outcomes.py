@@ -28,7 +28,7 @@ def close_execution(
     if not put_first(transaction, DocumentKind.OUTCOME, execution_id, outcome.model_dump_json().encode()):
         return
     now = datetime.now(UTC)
-    cause = outcome.cause or "An upstream model failed."
+    upstream = _upstream_causes(execution, outcome)
     for number in outcome.skipped:
         unit = execution.units[number]
         if unit.kind is UnitKind.DUMMY:
@@ -36,10 +36,30 @@ def close_execution(
         snapshot = execution.snapshots[unit.snapshot]
         values = record_key(transaction, execution_id, number, execution, unit, snapshot)
         statement = insert(evaluations).values(
-            **values, status=Status.SKIPPED.value, attempt=0, end_at=now, error_message=cause
+            **values,
+            status=Status.SKIPPED.value,
+            attempt=0,
+            end_at=now,
+            error_message=outcome.cause or upstream[number],
         )
         transaction.connection.execute(statement.on_conflict_do_nothing())
     append_events(transaction, execution.owner_id, _closing_events(transaction, execution_id, execution, outcome))
+
+
+def _upstream_causes(execution: Execution, outcome: ExecutionOutcome) -> dict[int, str]:
+    """Why each skipped unit was skipped: the unit upstream that failed, or that was itself left out."""
+    lost = dict.fromkeys(outcome.failed, "failed") | dict.fromkeys(outcome.skipped, "was skipped")
+    causes: dict[int, str] = {}
+    for number in sorted(outcome.skipped):
+        culprit = next((d for d in execution.units[number].dependencies if d in lost), None)
+        if culprit is None:
+            causes[number] = "It was not started."
+        elif culprit in causes and execution.units[culprit].dependencies and causes[culprit] != "It was not started.":
+            causes[number] = causes[culprit]
+        else:
+            name = execution.snapshots[execution.units[culprit].snapshot].name
+            causes[number] = f"Upstream model {name} {lost[culprit]}."
+    return causes
 
 
 def _closing_events(

@@ -31,6 +31,7 @@ __all__ = [
     "executors",
     "fences",
     "metadata",
+    "parkings",
     "plan_stages",
     "plans",
     "runs",
@@ -146,6 +147,7 @@ evaluations = Table(
     Column("audits", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     UniqueConstraint("project", "execution_id", "unit", name="uq_evaluations_unit"),
     Index("ix_evaluations_owner", "project", "owner_id"),
+    Index("ix_evaluations_table", "project", "model", "version", "end_at"),
     Index(
         "ix_evaluations_in_flight",
         "project",
@@ -167,6 +169,18 @@ claims = Table(
     Index("ix_claims_owner", "project", "owner_id"),
 )
 """Who may write a physical table: one plan or run at a time."""
+
+parkings = Table(
+    "parkings",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("owner_id", Text, nullable=False),
+    Column("expires_at", _TIME, nullable=False),
+    Index("ix_parkings_owner", "project", "owner_id"),
+)
+"""Which run waits for a physical table that is claimed: one at a time, later ones leave the model out."""
 
 event_streams = Table(
     "event_streams",

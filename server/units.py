@@ -18,12 +18,14 @@ from server.errors import ApiError
 from server.events import append_events
 from server.executions import unit_of
 from server.owners import final_status
-from server.schema import claims, evaluations, fences
+from server.parking import goes_behind, leave_parking, park, waiting_run
+from server.schema import claims, evaluations, fences, plans, runs
 from tcloud.wire.executions import (
     Execution,
     FinishUnit,
     LeaseRenewal,
     LeasesRenewed,
+    OwnerKind,
     SnapshotRef,
     StartUnit,
     Unit,
@@ -51,7 +53,13 @@ def start_unit(transaction: Transaction, start: StartUnit, execution: Execution,
     expires = datetime.now(UTC) + lease
     holder = claim_table(transaction, execution, snapshot, expires)
     if holder is not None:
-        return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=holder)
+        return _refused(transaction, start, execution, unit, snapshot, holder)
+    waiting, was_written = _others_at(transaction, execution, snapshot)
+    if waiting == execution.owner_id:
+        leave_parking(transaction, execution.owner_id, snapshot)
+    elif waiting is not None and goes_behind(transaction, execution, snapshot):
+        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        return _skipped(transaction, start, execution, unit, snapshot, f"Run {waiting} waits for it.")
     opened = _open_record(transaction, start, execution, unit, snapshot, expires)
     if opened is None:
         # The attempt that was thought lost finished in this very moment.
@@ -60,7 +68,11 @@ def start_unit(transaction: Transaction, start: StartUnit, execution: Execution,
     append_events(transaction, execution.owner_id, start.events)
     evaluation_id, fence = opened
     return UnitStarted(
-        verdict=Verdict.GO, evaluation_id=evaluation_id, fence=fence, lease_seconds=lease.total_seconds()
+        verdict=Verdict.GO,
+        evaluation_id=evaluation_id,
+        fence=fence,
+        lease_seconds=lease.total_seconds(),
+        recheck=was_written,
     )
 
 
@@ -156,6 +168,50 @@ def record_key(
         "interval_end": end,
         "batch_index": unit.batch_index,
     }
+
+
+def _refused(
+    transaction: Transaction, start: StartUnit, execution: Execution, unit: Unit, snapshot: SnapshotRef, holder: str
+) -> UnitStarted:
+    """A plan waits for the table; so does one run, and so does a run that has evaluated units of it before."""
+    waiting = park(transaction, execution, snapshot)
+    if waiting is None:
+        return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=holder)
+    reason = f"It is being evaluated by {holder}, and run {waiting} waits for it."
+    return _skipped(transaction, start, execution, unit, snapshot, reason)
+
+
+def _skipped(
+    transaction: Transaction, start: StartUnit, execution: Execution, unit: Unit, snapshot: SnapshotRef, reason: str
+) -> UnitStarted:
+    values = record_key(transaction, start.execution_id, start.unit, execution, unit, snapshot)
+    skipped = {"status": Status.SKIPPED.value, "end_at": datetime.now(UTC), "error_message": reason}
+    transaction.connection.execute(
+        insert(evaluations)
+        .values(**values, **skipped, attempt=start.attempt)
+        .on_conflict_do_update(constraint="uq_evaluations_unit", set_=skipped)
+    )
+    return UnitStarted(verdict=Verdict.SKIP, error_message=reason)
+
+
+def _others_at(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> tuple[str | None, bool]:
+    """The run that waits for the table, and whether anybody else has written it since the execution's owner began."""
+    project, version = transaction.project.namespace, snapshot.version or ""
+    owners, owner_id = (runs, runs.c.run_id) if execution.owner_kind is OwnerKind.RUN else (plans, plans.c.plan_id)
+    began_at = (
+        select(owners.c.start_at).where(owners.c.project == project, owner_id == execution.owner_id).scalar_subquery()
+    )
+    was_written = exists().where(
+        evaluations.c.project == project,
+        evaluations.c.model == snapshot.name,
+        evaluations.c.version == version,
+        evaluations.c.owner_id != execution.owner_id,
+        evaluations.c.status == Status.SUCCESS.value,
+        evaluations.c.end_at >= began_at,
+    )
+    waiting = waiting_run(transaction, snapshot).scalar_subquery()
+    waits, written = transaction.connection.execute(select(waiting, was_written)).one()
+    return waits, bool(written)
 
 
 class _Recorded(Protocol):

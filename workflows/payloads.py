@@ -129,6 +129,8 @@ class UnitResult(BaseModel):
     finished: int = 0
     error: str | None = None
     claimed_by: str | None = None
+    skipped: str | None = None
+    """Why the next one, and with it all that is downstream, is left out."""
     stopped: bool = False
     """The server says that the plan or run is over."""
 

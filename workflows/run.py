@@ -9,7 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
     from workflows.payloads import ExecutionRef, RunInput, RunOutcome, StatementsRef, UnitState, Walk
     from workflows.policies import PLANNING, RECORD
-    from workflows.walk import walk_units
+    from workflows.walk import DUMMY, walk_units
 
 __all__ = ["RunWorkflow"]
 
@@ -69,6 +69,8 @@ class RunWorkflow:
             return await self._record(run, "failed", error)
         if failed:
             return await self._record(run, "failed", f"{len(failed)} of {len(walk.states)} units of work failed.")
+        if not walk.stopped and _is_all_skipped(walk):
+            return await self._record(run, "skipped", "Other plans or runs are evaluating all that is due.")
         return await self._record(run, "success")
 
     async def _statements(self, run: RunInput, walk: Walk, runtime_stage: str) -> str | None:
@@ -100,6 +102,11 @@ class RunWorkflow:
     async def _record_cancelled(self, run: RunInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.
         await asyncio.shield(self._record(run, "aborted", "The run was cancelled."))
+
+
+def _is_all_skipped(walk: Walk) -> bool:
+    states = [state for state, kind in zip(walk.states, walk.graph.kinds, strict=True) if kind != DUMMY]
+    return bool(states) and all(state == UnitState.SKIPPED for state in states)
 
 
 def _run_id() -> str:

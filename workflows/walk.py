@@ -18,16 +18,17 @@ from workflows.interfaces import ExecutorActivities, ExecutorQueue
 from workflows.payloads import UnitGraph, UnitRef, UnitResult, UnitState, Walk
 from workflows.policies import EVALUATION
 
-__all__ = ["UnitWalk", "walk_units"]
+__all__ = ["DUMMY", "UnitWalk", "walk_units"]
 
-_DUMMY = "d"
+DUMMY = "d"
+"""The kind of a unit that only orders others."""
 _MAX_SEGMENT = 25
 """Units that one activity takes on: a crash in its last one asks the server about the others once more."""
 
 _MAX_IN_FLIGHT = 500
 """Temporal allows 2,000 pending activities a workflow; executors decide how many really run."""
 
-_CLAIM_WAITS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5), timedelta(seconds=10))
+_CLAIM_WAITS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5))
 """How long a unit waits before it asks again for a physical table that another plan or run holds."""
 
 
@@ -65,7 +66,7 @@ class UnitWalk:
         """
         while self._ready:
             number = heappop(self._ready)
-            if self._graph.kinds[number] == _DUMMY:
+            if self._graph.kinds[number] == DUMMY:
                 self.done(number)
                 continue
             return [number, *self._chain_after(number)]
@@ -82,6 +83,14 @@ class UnitWalk:
     def failed(self, number: int) -> None:
         """Marks a unit as failed and everything downstream of it as skipped."""
         self._states[number] = UnitState.FAILED
+        self._skip_dependents(number)
+
+    def skipped(self, number: int) -> None:
+        """Marks a unit and everything downstream of it as skipped."""
+        self._states[number] = UnitState.SKIPPED
+        self._skip_dependents(number)
+
+    def _skip_dependents(self, number: int) -> None:
         pending = list(self._dependents[number])
         while pending:
             dependent = pending.pop()
@@ -89,16 +98,18 @@ class UnitWalk:
                 self._states[dependent] = UnitState.SKIPPED
                 pending.extend(self._dependents[dependent])
 
-    def finish_segment(self, segment: list[int], finished: int, *, failed: bool) -> None:
-        """Books the outcome of a segment: its first `finished` units are done and, if `failed`, the next one failed.
+    def finish_segment(self, segment: list[int], result: UnitResult) -> None:
+        """Books the outcome of a segment: its first units are done, and the next one may have failed or been left out.
 
         Units of the segment after those return to waiting, and to the ready ones where their turn has come.
         """
-        for number in segment[:finished]:
+        for number in segment[: result.finished]:
             self._complete_in_segment(number, segment)
-        rest = segment[finished:]
-        if rest and failed:
+        rest = segment[result.finished :]
+        if rest and result.error is not None:
             self.failed(rest[0])
+        elif rest and result.skipped is not None:
+            self.skipped(rest[0])
         elif rest:
             heappush(self._ready, rest[0])
 
@@ -118,7 +129,7 @@ class UnitWalk:
             if len(dependents) != 1 or len(self._graph.dependencies[dependents[0]]) != 1:
                 return
             number = dependents[0]
-            if self._graph.kinds[number] == _DUMMY:
+            if self._graph.kinds[number] == DUMMY:
                 return
             yield number
 
@@ -155,7 +166,7 @@ async def walk_units(walk: Walk, environment: str, queue: ExecutorQueue) -> Walk
             in_flight.remove(task)
             outcome = task.result()
             stopped = stopped or outcome.result.stopped
-            units.finish_segment(outcome.units, outcome.result.finished, failed=outcome.result.error is not None)
+            units.finish_segment(outcome.units, outcome.result)
     finally:
         for task in in_flight:
             task.cancel()

@@ -121,7 +121,9 @@ class Verdict(StrEnum):
     DONE = "done"
     """This execution already finished the unit: a retry after a lost answer."""
     CLAIMED = "claimed"
-    """Another plan or run holds the physical table."""
+    """Another plan or run holds the physical table: ask again."""
+    SKIP = "skip"
+    """Another plan or run holds the physical table, and a run waits for it already: leave the unit out."""
     STOP = "stop"
     """The plan or run was cancelled or is over."""
 
@@ -134,10 +136,13 @@ class UnitStarted(BaseModel):
     fence: int | None = None
     """Must come back with `FinishUnit`; an older one is refused, because its lease was lost."""
     lease_seconds: float | None = None
+    recheck: bool = False
+    """With `GO`: another plan or run has written the table since this one began, maybe this very interval."""
     claimed_by: str | None = None
     status: Status | None = None
     """With `DONE`: how the unit ended."""
     error_message: str | None = None
+    """With `DONE`: why the unit failed. With `SKIP`: why it is left out."""
 
 
 class FinishUnit(BaseModel):

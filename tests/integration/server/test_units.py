@@ -192,7 +192,40 @@ def test_many_runs_at_once_share_no_table(executor: httpx.Client, snapshot: Snap
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answer.verdict for answer in answers) == 5 * [Verdict.CLAIMED] + [Verdict.GO]
+    assert sorted(answer.verdict for answer in answers) == [Verdict.CLAIMED, Verdict.GO] + 4 * [Verdict.SKIP]
+
+
+def test_one_run_waits_for_a_table_and_later_ones_leave_it_out(executor: httpx.Client, snapshot: Snapshot) -> None:
+    for run_id in ("prod-1", "prod-2", "prod-3"):
+        prepare_run(executor, snapshot, run_id)
+    running = start(executor, "prod-1")
+    assert start(executor, "prod-2").verdict is Verdict.CLAIMED
+    left_out = start(executor, "prod-3")
+    assert left_out.verdict is Verdict.SKIP
+    assert left_out.error_message == "It is being evaluated by run prod-1, and run prod-2 waits for it."
+    again = start(executor, "prod-3", attempt=2)
+    assert (again.verdict, again.status) == (Verdict.DONE, Status.SKIPPED)
+
+    finish(executor, running, snapshot).raise_for_status()
+    waited = start(executor, "prod-2")
+
+    assert waited.verdict is Verdict.GO
+    assert waited.recheck, "the other run may have done the very interval"
+
+
+def test_a_table_that_somebody_waits_for_is_not_taken_by_a_later_run(
+    executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    for run_id in ("prod-1", "prod-2", "prod-3"):
+        prepare_run(executor, snapshot, run_id)
+    running = start(executor, "prod-1")
+    assert start(executor, "prod-2").verdict is Verdict.CLAIMED
+    finish(executor, running, snapshot).raise_for_status()
+
+    late = start(executor, "prod-3")
+
+    assert (late.verdict, late.error_message) == (Verdict.SKIP, "Run prod-2 waits for it.")
+    assert start(executor, "prod-2").verdict is Verdict.GO
 
 
 def test_an_execution_that_has_begun_stays_as_it_is(executor: httpx.Client, snapshot: Snapshot) -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sqlmesh.utils.concurrency import concurrent_apply_to_dag
 from sqlmesh.utils.dag import DAG
 
-from workflows.payloads import UnitGraph, UnitState
+from workflows.payloads import UnitGraph, UnitResult, UnitState
 from workflows.walk import UnitWalk
 
 
@@ -31,7 +31,7 @@ def walk_to_the_end(walk: UnitWalk, failing: set[int], seed: int) -> list[int]:
         segment = in_flight.pop(seed % len(in_flight))
         finished = next((place for place, unit in enumerate(segment) if unit in failing), len(segment))
         started.extend(segment[: finished + 1])
-        walk.finish_segment(segment, finished, failed=finished < len(segment))
+        walk.finish_segment(segment, UnitResult(finished=finished, error="no" if finished < len(segment) else None))
 
 
 @given(graphs(), st.sets(st.integers(0, 24)), st.integers(0, 100))
@@ -73,7 +73,7 @@ def test_a_walk_that_continues_as_new_ends_like_one_that_did_not(graph: UnitGrap
         segment = first.take()
         if not segment:
             break
-        first.finish_segment(segment, len(segment), failed=False)
+        first.finish_segment(segment, UnitResult(finished=len(segment)))
 
     second = UnitWalk(graph, first.states)
     walk_to_the_end(second, set(), seed)
@@ -91,7 +91,7 @@ def test_a_segment_ends_where_the_graph_forks() -> None:
     walk = UnitWalk(UnitGraph(kinds="eeee", dependencies=[[], [0], [1], [1]]))
 
     assert walk.take() == [0, 1]
-    walk.finish_segment([0, 1], 2, failed=False)
+    walk.finish_segment([0, 1], UnitResult(finished=2))
     assert [walk.take(), walk.take()] == [[2], [3]]
 
 
@@ -99,6 +99,6 @@ def test_an_interrupted_segment_goes_on_where_it_stopped() -> None:
     walk = UnitWalk(UnitGraph(kinds="eee", dependencies=[[], [0], [1]]))
     walk.take()
 
-    walk.finish_segment([0, 1, 2], 1, failed=False)
+    walk.finish_segment([0, 1, 2], UnitResult(finished=1))
 
     assert walk.take() == [1, 2]
