@@ -42,7 +42,9 @@ class ServerBackedControlActivities(ControlActivities):
 
     @activity.defn
     async def record_outcome(self, execution: ExecutionRef) -> None:
-        outcome = ExecutionOutcome(failed=execution.failed, skipped=execution.skipped, cause=execution.cause)
+        outcome = ExecutionOutcome(
+            failed=execution.failed, skipped=execution.skipped, cause=execution.cause, errors=execution.errors
+        )
         await _recorded(self._api.execution_outcome(execution.execution_id, outcome))
 
     @activity.defn

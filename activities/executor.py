@@ -5,9 +5,9 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.bundles import Report, UnitBundles
 from activities.executions import Executions
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
-from activities.units import UnitSequence
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.executions import Execution
@@ -21,9 +21,11 @@ from workflows.payloads import (
     StageSummary,
     StatementsRef,
     UnitGraph,
+    UnitProgress,
     UnitRef,
     UnitResult,
 )
+from workflows.units import UnitsWorkflow
 
 __all__ = ["RunnerBackedActivities"]
 
@@ -42,7 +44,7 @@ class RunnerBackedActivities(ExecutorActivities):
         units: Evaluates units.
     """
 
-    def __init__(self, api: ExecutorApi, runners: RunnerCalls, executions: Executions, units: UnitSequence):
+    def __init__(self, api: ExecutorApi, runners: RunnerCalls, executions: Executions, units: UnitBundles):
         self._api = api
         self._runners = runners
         self._executions = executions
@@ -76,7 +78,8 @@ class RunnerBackedActivities(ExecutorActivities):
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:
         async with beating():
-            return await infrastructure_errors(self._units.evaluate(units, activity.info().attempt))
+            report = _report_of(units)
+            return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
 
     async def _build_stages(self, plan: PlanRef) -> PlanStages:
         record = await self._api.plan(plan.plan_id)
@@ -168,6 +171,16 @@ class RunnerBackedActivities(ExecutorActivities):
             dependencies=[unit.dependencies for unit in execution.units],
             has_environment_statements=execution.has_environment_statements,
         )
+
+
+def _report_of(units: UnitRef) -> Report:
+    async def report(reports: str) -> None:
+        info = activity.info()
+        assert info.workflow_id is not None  # noqa: S101 - units belong to a workflow
+        handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
+        await handle.signal(UnitsWorkflow.units_progress, UnitProgress(bundle=units.bundle, reports=reports))
+
+    return report
 
 
 def _final(error: TaskFailedError | RunnerCrashedError) -> str:

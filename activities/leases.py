@@ -41,7 +41,7 @@ class LeaseKeeper:
         self._api = api
         self._executor = executor
         self._held: dict[str, _Held] = {}
-        self._lease_seconds = 60.0
+        self._lease_seconds = 30.0
 
     @contextmanager
     def holding(self, evaluation_id: str, fence: int, lease_seconds: float) -> Iterator[None]:

@@ -5,20 +5,31 @@ flight on the table. Whoever locks a claim and a record locks the claim first.
 """
 
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
+from server.parking import waiting_run
 from server.schema import claims, evaluations
 from tcloud.wire.executions import Execution, SnapshotRef
 from tcloud.wire.statuses import Status
 
-__all__ = ["claim_table", "holds_claim", "lock_claims", "release_idle_claims", "release_table"]
+__all__ = ["TableClaim", "claim_table", "lock_claims", "release_idle_claims", "release_table"]
 
 
-def claim_table(transaction: Transaction, execution: Execution, snapshot: SnapshotRef, expires: datetime) -> str | None:
-    """Claims the physical table; returns who holds it if it is not free."""
+class TableClaim(NamedTuple):
+    """What came of asking for a physical table."""
+
+    holder: str | None = None
+    """The plan or run that has it; None if it is the asker's now."""
+    waiting_run: str | None = None
+    """The run that waits for it."""
+
+
+def claim_table(transaction: Transaction, execution: Execution, snapshot: SnapshotRef, expires: datetime) -> TableClaim:
+    """Claims the physical table if it is free, its claim is over, or the owner has it already."""
     project = transaction.project.namespace
     version = snapshot.version or ""
     owner = {"owner_kind": execution.owner_kind.value, "owner_id": execution.owner_id, "lease_expires_at": expires}
@@ -28,31 +39,16 @@ def claim_table(transaction: Transaction, execution: Execution, snapshot: Snapsh
             index_elements=["project", "model", "version"],
             set_=owner,
             where=or_(claims.c.owner_id == execution.owner_id, claims.c.lease_expires_at < func.now()),
-        ).returning(claims.c.owner_id)
-    ).scalar()
+        ).returning(waiting_run(transaction, snapshot).scalar_subquery().label("waiting_run"))
+    ).first()
     if claimed is not None:
-        return None
+        return TableClaim(waiting_run=claimed.waiting_run)
     row = transaction.connection.execute(
         select(claims.c.owner_kind, claims.c.owner_id).where(
             claims.c.project == project, claims.c.model == snapshot.name, claims.c.version == version
         )
     ).first()
-    return f"{row.owner_kind} {row.owner_id}" if row is not None else "another plan or run"
-
-
-def holds_claim(transaction: Transaction, owner_id: str, model: str, version: str) -> bool:
-    """Locks the claim on an evaluation's table, before its record, as `start_unit` does; False if it is not held."""
-    row = transaction.connection.execute(
-        select(claims.c.owner_id)
-        .where(
-            claims.c.project == transaction.project.namespace,
-            claims.c.model == model,
-            claims.c.version == version,
-            claims.c.owner_id == owner_id,
-        )
-        .with_for_update()
-    ).first()
-    return row is not None
+    return TableClaim(holder=f"{row.owner_kind} {row.owner_id}" if row is not None else "another plan or run")
 
 
 def lock_claims(transaction: Transaction, owner_id: str) -> None:

@@ -2,14 +2,29 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select
-from sqlalchemy.dialects.postgresql import insert as upsert
+import orjson
+from sqlalchemy import select, text
 
 from server.database import Transaction
-from server.schema import event_streams, events
+from server.schema import events
 from tcloud.wire.executions import ConsoleEvent
 
 __all__ = ["append_events", "events_after"]
+
+# One statement, because every unit appends events.
+_APPEND = text(
+    """
+    WITH stream AS (
+        INSERT INTO tempomesh.event_streams AS s (project, owner_id, last_sequence)
+        VALUES (:project, :owner_id, :count)
+        ON CONFLICT (project, owner_id) DO UPDATE SET last_sequence = s.last_sequence + :count
+        RETURNING last_sequence
+    )
+    INSERT INTO tempomesh.events (project, owner_id, sequence, type, payload)
+    SELECT :project, :owner_id, stream.last_sequence - :count + e.position, e.event ->> 0, e.event -> 1
+    FROM stream, jsonb_array_elements(CAST(:appended AS jsonb)) WITH ORDINALITY AS e(event, position)
+    """
+)
 
 
 def append_events(transaction: Transaction, owner_id: str, appended: Sequence[ConsoleEvent]) -> None:
@@ -20,28 +35,13 @@ def append_events(transaction: Transaction, owner_id: str, appended: Sequence[Co
     """
     if not appended:
         return
-    project = transaction.project.namespace
-    statement = upsert(event_streams).values(project=project, owner_id=owner_id, last_sequence=len(appended))
-    last = transaction.connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["project", "owner_id"],
-            set_={"last_sequence": event_streams.c.last_sequence + len(appended)},
-        ).returning(event_streams.c.last_sequence)
-    ).scalar_one()
-    first = last - len(appended) + 1
-    transaction.connection.execute(
-        insert(events),
-        [
-            {
-                "project": project,
-                "owner_id": owner_id,
-                "sequence": first + position,
-                "type": event.type,
-                "payload": event.payload,
-            }
-            for position, event in enumerate(appended)
-        ],
-    )
+    parameters = {
+        "project": transaction.project.namespace,
+        "owner_id": owner_id,
+        "count": len(appended),
+        "appended": orjson.dumps([[event.type, event.payload] for event in appended]).decode(),
+    }
+    transaction.connection.execute(_APPEND, parameters)
 
 
 def events_after(

@@ -87,7 +87,7 @@ def _closing_events(
                 "interval": unit.interval,
                 "batch_index": unit.batch_index,
                 "cause": row.cause if row is not None else None,
-                "message": row.error_message if row is not None else "No executor finished it.",
+                "message": outcome.errors.get(number) or (row and row.error_message) or "No executor finished it.",
             }
         )
     closing = (

@@ -54,7 +54,7 @@ class ServerSettings(BaseSettings):
     """A folder of the server's own for SQLMesh, which wants one; it stays empty."""
     database_pool_size: int = 20
     """Connections to PostgreSQL that are kept."""
-    lease: timedelta = timedelta(seconds=60)
+    lease: timedelta = timedelta(seconds=30)
     """How long a claim lives that its executor does not renew."""
     max_plan_bytes: int = 256 * 1024 * 1024
     """A plan larger than this is refused."""

@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, cast
 from uuid import uuid4
 
-from sqlalchemy import exists, select, tuple_, update
+from sqlalchemy import and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from server.claims import claim_table, holds_claim, release_table
+from server.claims import claim_table, release_table
 from server.database import Transaction
 from server.errors import ApiError
 from server.events import append_events
 from server.executions import unit_of
 from server.owners import final_status
-from server.parking import goes_behind, leave_parking, park, waiting_run
+from server.parking import goes_behind, leave_parking, park
 from server.schema import claims, evaluations, fences, plans, runs
 from tcloud.wire.executions import (
     Execution,
@@ -41,53 +41,53 @@ __all__ = ["finish_unit", "record_key", "renew_leases", "start_unit"]
 def start_unit(transaction: Transaction, start: StartUnit, execution: Execution, lease: timedelta) -> UnitStarted:
     """Claims a unit's physical table and opens the record of its evaluation.
 
-    A later attempt of the same unit takes the record over: the fence of the earlier one is worth nothing from then on.
+    A later attempt of the same unit takes the record over as soon as the earlier one's lease is over: the fence of the
+    earlier one is worth nothing from then on.
     """
-    if final_status(transaction, execution.owner_id) is not None:
-        return UnitStarted(verdict=Verdict.STOP)
-    earlier = _recorded(transaction, start)
-    if earlier is not None and Status(earlier.status).is_final:
-        return _done(earlier)
     unit = unit_of(execution, start.unit)
+    standing = _standing(transaction, start, execution)
+    if standing is None or Status(standing.owner_status).is_final:
+        return UnitStarted(verdict=Verdict.STOP)
+    if standing.status is not None and Status(standing.status).is_final:
+        return _done(standing)
+    if standing.is_held:
+        return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"executor {standing.executor}")
     snapshot = execution.snapshots[unit.snapshot]
     expires = datetime.now(UTC) + lease
-    holder = claim_table(transaction, execution, snapshot, expires)
-    if holder is not None:
-        return _refused(transaction, start, execution, unit, snapshot, holder)
-    waiting, was_written = _others_at(transaction, execution, snapshot)
-    if waiting == execution.owner_id:
+    claimed = claim_table(transaction, execution, snapshot, expires)
+    if claimed.holder is not None:
+        return _refused(transaction, start, execution, unit, snapshot, claimed.holder)
+    if claimed.waiting_run == execution.owner_id:
         leave_parking(transaction, execution.owner_id, snapshot)
-    elif waiting is not None and goes_behind(transaction, execution, snapshot):
+    elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
-        return _skipped(transaction, start, execution, unit, snapshot, f"Run {waiting} waits for it.")
-    opened = _open_record(transaction, start, execution, unit, snapshot, expires)
+        return _skipped(transaction, start, execution, unit, snapshot, f"Run {claimed.waiting_run} waits for it.")
+    opened = _open_record(transaction, start, execution, unit, snapshot, expires, standing.owner_start_at)
     if opened is None:
-        # The attempt that was thought lost finished in this very moment.
+        # Another executor got it, or the attempt that was thought lost finished, in this very moment.
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
-        return _done(_recorded(transaction, start))
-    append_events(transaction, execution.owner_id, start.events)
-    evaluation_id, fence = opened
+        return _done(_standing(transaction, start, execution))
     return UnitStarted(
         verdict=Verdict.GO,
-        evaluation_id=evaluation_id,
-        fence=fence,
+        evaluation_id=opened.evaluation_id,
+        fence=opened.fence,
         lease_seconds=lease.total_seconds(),
-        recheck=was_written,
+        recheck=opened.was_written or opened.attempt > 1,
     )
 
 
 def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
     """Records SQLMesh's interval, closes the evaluation's record and releases its claim: all of it or nothing.
 
+    Repeating it is harmless.
+
     Raises:
         ApiError: 409 if another attempt has taken the unit over since.
     """
-    target = _evaluated(transaction, finish.evaluation_id)
-    if (
-        target is None
-        or not holds_claim(transaction, target.owner_id, target.model, target.version)
-        or not _close_record(transaction, finish)
-    ):
+    target = _claimed(transaction, finish.evaluation_id)
+    if target is None or not _close_record(transaction, finish):
+        if _is_closed(transaction, finish):
+            return
         raise ApiError(
             409,
             "TM-FENCED",
@@ -188,58 +188,72 @@ def _skipped(
     skipped = {"status": Status.SKIPPED.value, "end_at": datetime.now(UTC), "error_message": reason}
     transaction.connection.execute(
         insert(evaluations)
-        .values(**values, **skipped, attempt=start.attempt)
+        .values(**values, **skipped, attempt=1)
         .on_conflict_do_update(constraint="uq_evaluations_unit", set_=skipped)
     )
     return UnitStarted(verdict=Verdict.SKIP, error_message=reason)
 
 
-def _others_at(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> tuple[str | None, bool]:
-    """The run that waits for the table, and whether anybody else has written it since the execution's owner began."""
-    project, version = transaction.project.namespace, snapshot.version or ""
-    owners, owner_id = (runs, runs.c.run_id) if execution.owner_kind is OwnerKind.RUN else (plans, plans.c.plan_id)
-    began_at = (
-        select(owners.c.start_at).where(owners.c.project == project, owner_id == execution.owner_id).scalar_subquery()
-    )
-    was_written = exists().where(
-        evaluations.c.project == project,
-        evaluations.c.model == snapshot.name,
-        evaluations.c.version == version,
-        evaluations.c.owner_id != execution.owner_id,
-        evaluations.c.status == Status.SUCCESS.value,
-        evaluations.c.end_at >= began_at,
-    )
-    waiting = waiting_run(transaction, snapshot).scalar_subquery()
-    waits, written = transaction.connection.execute(select(waiting, was_written)).one()
-    return waits, bool(written)
+class _Standing(Protocol):
+    """How a unit and its owner stand; all but the owner's is None if the unit has no record yet."""
 
-
-class _Recorded(Protocol):
-    evaluation_id: str
-    status: str
+    owner_status: str
+    owner_start_at: datetime | None
+    evaluation_id: str | None
+    status: str | None
     error_message: str | None
+    executor: str | None
+    is_held: bool | None
+    """Whether another executor is at it, and its lease is not over."""
 
 
-class _Evaluated(Protocol):
+class _Claimed(Protocol):
     owner_id: str
     model: str
     version: str
 
 
-def _recorded(transaction: Transaction, start: StartUnit) -> _Recorded | None:
+class _Opened(Protocol):
+    evaluation_id: str
+    fence: int
+    attempt: int
+    was_written: bool
+
+
+def _standing(transaction: Transaction, start: StartUnit, execution: Execution) -> _Standing | None:
+    project = transaction.project.namespace
+    owner, owner_id = (runs, runs.c.run_id) if execution.owner_kind is OwnerKind.RUN else (plans, plans.c.plan_id)
+    is_held = and_(
+        evaluations.c.status == Status.IN_PROGRESS.value,
+        evaluations.c.executor != start.executor,
+        evaluations.c.lease_expires_at > func.now(),
+    )
+    recorded = and_(
+        evaluations.c.project == project,
+        evaluations.c.execution_id == start.execution_id,
+        evaluations.c.unit == start.unit,
+    )
     row = transaction.connection.execute(
-        select(evaluations.c.evaluation_id, evaluations.c.status, evaluations.c.error_message).where(
-            evaluations.c.project == transaction.project.namespace,
-            evaluations.c.execution_id == start.execution_id,
-            evaluations.c.unit == start.unit,
+        select(
+            owner.c.status.label("owner_status"),
+            owner.c.start_at.label("owner_start_at"),
+            evaluations.c.evaluation_id,
+            evaluations.c.status,
+            evaluations.c.error_message,
+            evaluations.c.executor,
+            is_held.label("is_held"),
         )
+        .select_from(owner.outerjoin(evaluations, recorded))
+        .where(owner.c.project == project, owner_id == execution.owner_id)
     ).first()
-    return cast(_Recorded | None, row)
+    return cast(_Standing | None, row)
 
 
-def _done(record: _Recorded | None) -> UnitStarted:
-    if record is None:
+def _done(record: _Standing | None) -> UnitStarted:
+    if record is None or record.status is None:
         return UnitStarted(verdict=Verdict.STOP)
+    if not Status(record.status).is_final:
+        return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"executor {record.executor}")
     return UnitStarted(
         verdict=Verdict.DONE,
         evaluation_id=record.evaluation_id,
@@ -248,13 +262,39 @@ def _done(record: _Recorded | None) -> UnitStarted:
     )
 
 
-def _evaluated(transaction: Transaction, evaluation_id: str) -> _Evaluated | None:
+def _claimed(transaction: Transaction, evaluation_id: str) -> _Claimed | None:
+    """The table of an evaluation whose owner has its claim, which is locked before the record, as at the start."""
     row = transaction.connection.execute(
-        select(evaluations.c.owner_id, evaluations.c.model, evaluations.c.version).where(
-            evaluations.c.project == transaction.project.namespace, evaluations.c.evaluation_id == evaluation_id
+        select(evaluations.c.owner_id, evaluations.c.model, evaluations.c.version)
+        .join(
+            claims,
+            and_(
+                claims.c.project == evaluations.c.project,
+                claims.c.model == evaluations.c.model,
+                claims.c.version == evaluations.c.version,
+                claims.c.owner_id == evaluations.c.owner_id,
+            ),
         )
+        .where(evaluations.c.project == transaction.project.namespace, evaluations.c.evaluation_id == evaluation_id)
+        .with_for_update(of=claims)
     ).first()
-    return cast(_Evaluated | None, row)
+    return cast(_Claimed | None, row)
+
+
+def _is_closed(transaction: Transaction, finish: FinishUnit) -> bool:
+    """Whether this very attempt has ended like this before, and its executor just did not hear of it."""
+    return (
+        finish.status.is_final
+        and transaction.connection.execute(
+            select(evaluations.c.evaluation_id).where(
+                evaluations.c.project == transaction.project.namespace,
+                evaluations.c.evaluation_id == finish.evaluation_id,
+                evaluations.c.fence == finish.fence,
+                evaluations.c.status == finish.status.value,
+            )
+        ).first()
+        is not None
+    )
 
 
 def _close_record(transaction: Transaction, finish: FinishUnit) -> bool:
@@ -287,11 +327,11 @@ def _open_record(
     unit: Unit,
     snapshot: SnapshotRef,
     expires: datetime,
-) -> tuple[str, int] | None:
-    """Opens a unit's record, or takes it over from an earlier attempt; None if that one has finished the unit."""
+    owner_start_at: datetime | None,
+) -> _Opened | None:
+    """Opens a unit's record, or takes it over from an earlier attempt; None if that one still has it, or is done."""
     opened = {
         "status": Status.IN_PROGRESS.value,
-        "attempt": start.attempt,
         "fence": fences.next_value(),
         "executor": start.executor,
         "lease_expires_at": expires,
@@ -300,14 +340,31 @@ def _open_record(
         "error_message": None,
     }
     values = record_key(transaction, start.execution_id, start.unit, execution, unit, snapshot)
+    other = evaluations.alias("other")
+    was_written = exists().where(
+        other.c.project == transaction.project.namespace,
+        other.c.model == snapshot.name,
+        other.c.version == (snapshot.version or ""),
+        other.c.owner_id != execution.owner_id,
+        other.c.status == Status.SUCCESS.value,
+        other.c.end_at >= owner_start_at,
+    )
     row = transaction.connection.execute(
         insert(evaluations)
-        .values(**values, **opened)
+        .values(**values, **opened, attempt=1)
         .on_conflict_do_update(
             constraint="uq_evaluations_unit",
-            set_=opened,
-            where=evaluations.c.status.in_([Status.IN_PROGRESS.value, Status.SCHEDULED.value]),
+            set_={**opened, "attempt": evaluations.c.attempt + 1},
+            where=or_(
+                evaluations.c.status == Status.SCHEDULED.value,
+                and_(
+                    evaluations.c.status == Status.IN_PROGRESS.value,
+                    or_(evaluations.c.executor == start.executor, evaluations.c.lease_expires_at <= func.now()),
+                ),
+            ),
         )
-        .returning(evaluations.c.evaluation_id, evaluations.c.fence)
+        .returning(
+            evaluations.c.evaluation_id, evaluations.c.fence, evaluations.c.attempt, was_written.label("was_written")
+        )
     ).first()
-    return (row.evaluation_id, row.fence) if row is not None else None
+    return cast(_Opened | None, row)

@@ -16,11 +16,12 @@ from dotenv import dotenv_values
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.bundles import UnitBundles
 from activities.executions import Executions
 from activities.executor import RunnerBackedActivities
 from activities.leases import LeaseKeeper
 from activities.runner_calls import RunnerCalls
-from activities.units import UnitSequence
+from activities.units import UnitEvaluations
 from envmanager.environments import PythonEnvironment, runner_variables
 from envmanager.errors import TaskFailedError, ZygoteFailedError
 from envmanager.pool import Role, RunnerPool, StateCallError
@@ -164,7 +165,7 @@ async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat) -> None:
 def _activities(api: ExecutorApi, pool: RunnerPool, leases: LeaseKeeper, identity: str) -> RunnerBackedActivities:
     runners = RunnerCalls(pool, api)
     executions = Executions(api)
-    units = UnitSequence(api, runners, executions, leases, identity)
+    units = UnitBundles(executions, UnitEvaluations(api, runners, leases, identity))
     return RunnerBackedActivities(api, runners, executions, units)
 
 

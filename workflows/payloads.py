@@ -24,7 +24,9 @@ __all__ = [
     "StageSummary",
     "StatementsRef",
     "UnitGraph",
+    "UnitProgress",
     "UnitRef",
+    "UnitReport",
     "UnitResult",
     "UnitState",
     "Walk",
@@ -108,33 +110,6 @@ class UnitGraph(BaseModel):
     """The preparation failed for good (a signal raised, a macro is broken)."""
 
 
-class UnitRef(BaseModel):
-    """Names units of an execution that one activity evaluates, one after another.
-
-    More than one only where each is the single dependency of the next and has no other dependent.
-    """
-
-    execution_id: str
-    environment: str
-    units: list[int]
-
-
-class UnitResult(BaseModel):
-    """How the units of one activity ended.
-
-    `finished` counts the units, from the first, that succeeded; `error` says why the next one failed.
-    `claimed_by` says who holds the next one's physical table: to be tried again later.
-    """
-
-    finished: int = 0
-    error: str | None = None
-    claimed_by: str | None = None
-    skipped: str | None = None
-    """Why the next one, and with it all that is downstream, is left out."""
-    stopped: bool = False
-    """The server says that the plan or run is over."""
-
-
 class UnitState(StrEnum):
     """What became of a unit; one letter each, so that thousands fit into a payload."""
 
@@ -142,6 +117,52 @@ class UnitState(StrEnum):
     DONE = "d"
     FAILED = "f"
     SKIPPED = "s"
+
+
+class UnitReport(StrEnum):
+    """What an activity says of a unit of its bundle; one letter each."""
+
+    DONE = "d"
+    FAILED = "f"
+    SKIPPED = "s"
+    """The server left it out, and recorded why."""
+    CLAIMED = "c"
+    """Another plan or run holds its physical table: to be tried again later."""
+    TROUBLE = "x"
+    """The infrastructure failed in the middle of it: to be tried again."""
+    RUNNING = "r"
+    RETURNED = "."
+    """It was not started, or it was stopped and handed back: anyone may take it."""
+
+
+class UnitRef(BaseModel):
+    """Names units of an execution that one activity evaluates, one after another: a bundle.
+
+    Each waits only for units that are done, or that are before it in the bundle.
+    """
+
+    execution_id: str
+    environment: str
+    bundle: int = 0
+    """The bundle's number in its workflow."""
+    units: list[int]
+
+
+class UnitResult(BaseModel):
+    """What became of a bundle's units: one `UnitReport` letter each, in the bundle's order."""
+
+    reports: str = ""
+    stopped: bool = False
+    """The server says that the plan or run is over."""
+    trouble: str | None = None
+    """With `TROUBLE`: what it was."""
+
+
+class UnitProgress(BaseModel):
+    """How far a bundle has come whose current unit takes long; what it has not started, others may take."""
+
+    bundle: int
+    reports: str
 
 
 class Walk(BaseModel):
@@ -154,6 +175,8 @@ class Walk(BaseModel):
     states: str = ""
     stopped: bool = False
     """The server said that the plan or run is over, so nothing more is started."""
+    errors: dict[int, str] = {}
+    """Why units failed that no executor could finish."""
 
     def numbers(self, state: UnitState) -> list[int]:
         """The units that are in a state."""
@@ -173,6 +196,8 @@ class ExecutionRef(BaseModel):
     failed: list[int] = []
     skipped: list[int] = []
     cause: str | None = None
+    errors: dict[int, str] = {}
+    """Why units failed of which the server has no end: no executor could finish them."""
 
 
 class StatementsRef(BaseModel):

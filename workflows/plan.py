@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
         Walk,
     )
     from workflows.policies import PLANNING, RECORD
-    from workflows.walk import walk_units
+    from workflows.units import UnitsWorkflow
 
 __all__ = ["PlanWorkflow"]
 
@@ -35,7 +35,7 @@ class _StageFailedError(Exception):
 
 
 @workflow.defn
-class PlanWorkflow:
+class PlanWorkflow(UnitsWorkflow):
     """Applies one plan; a child of its environment's workflow, with the id `plan/<environment>/<plan id>`."""
 
     @workflow.run
@@ -108,7 +108,7 @@ class PlanWorkflow:
             if graph.error:
                 return graph.error
             walk = Walk(graph=graph)
-        walk = await walk_units(walk, plan.environment, ExecutorQueue.APPLY)
+        walk = await self._evaluate(walk, plan.environment, ExecutorQueue.APPLY)
         if not walk.finished:
             workflow.continue_as_new(
                 plan.model_copy(update={"stages": stages, "next_stage": stage.index, "walk": walk})
@@ -121,6 +121,7 @@ class PlanWorkflow:
                 environment=plan.environment,
                 failed=failed,
                 skipped=walk.numbers(UnitState.SKIPPED),
+                errors=walk.errors,
             ),
             **RECORD,
         )

@@ -40,8 +40,6 @@ EVALUATION: ActivityOptions = {
     # A warehouse query may take a day; that its executor lives is what the heartbeat says.
     "start_to_close_timeout": timedelta(days=7),
     "heartbeat_timeout": _HEARTBEAT_TIMEOUT,
-    # About a quarter of an hour in which the server, the network or every executor may be away.
-    "retry_policy": RetryPolicy(
-        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1), maximum_attempts=20
-    ),
+    # Not repeated by Temporal: the walk of the units gives out again what is left, and that is seldom the whole bundle.
+    "retry_policy": RetryPolicy(maximum_attempts=1),
 }

@@ -9,13 +9,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
     from workflows.payloads import ExecutionRef, RunInput, RunOutcome, StatementsRef, UnitState, Walk
     from workflows.policies import PLANNING, RECORD
-    from workflows.walk import DUMMY, walk_units
+    from workflows.units import UnitsWorkflow
+    from workflows.walk import DUMMY
 
 __all__ = ["RunWorkflow"]
 
 
 @workflow.defn
-class RunWorkflow:
+class RunWorkflow(UnitsWorkflow):
     """One run of an environment, with the id `run/<run id>`.
 
     A schedule starts it with the base id `run/<environment>`, to which Temporal appends the tick: crons that fire
@@ -51,7 +52,7 @@ class RunWorkflow:
             walk = Walk(graph=graph)
             if graph.has_environment_statements and (error := await self._statements(run, walk, "before_all")):
                 return await self._record(run, "failed", error)
-        walk = await walk_units(walk, run.environment, ExecutorQueue.RUN)
+        walk = await self._evaluate(walk, run.environment, ExecutorQueue.RUN)
         if not walk.finished:
             workflow.continue_as_new(run.model_copy(update={"walk": walk}))
         failed = walk.numbers(UnitState.FAILED)
@@ -62,6 +63,7 @@ class RunWorkflow:
                 environment=run.environment,
                 failed=failed,
                 skipped=walk.numbers(UnitState.SKIPPED),
+                errors=walk.errors,
             ),
             **RECORD,
         )

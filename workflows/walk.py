@@ -1,35 +1,25 @@
-"""The walk of a unit DAG, shared by plans and runs: what may start, what is skipped, what is left.
+"""The walk of a unit DAG: what may start, what is skipped, what is left. Plain data, without Temporal.
 
-`UnitWalk` is the bookkeeping, plain data without Temporal; `walk_units` drives it with activities.
 The semantics are those of SQLMesh's `concurrent_apply_to_dag(raise_on_error=False)`: a failed unit takes
 everything downstream of it along, and everything else goes on.
 """
 
-import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
-from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from workflows.payloads import UnitGraph, UnitReport, UnitState
 
-from workflows.interfaces import ExecutorActivities, ExecutorQueue
-from workflows.payloads import UnitGraph, UnitRef, UnitResult, UnitState, Walk
-from workflows.policies import EVALUATION
-
-__all__ = ["DUMMY", "UnitWalk", "walk_units"]
+__all__ = ["DUMMY", "UnitWalk"]
 
 DUMMY = "d"
 """The kind of a unit that only orders others."""
-_MAX_SEGMENT = 25
+
+_MAX_BUNDLE = 25
 """Units that one activity takes on: a crash in its last one asks the server about the others once more."""
 
-_MAX_IN_FLIGHT = 500
-"""Temporal allows 2,000 pending activities a workflow; executors decide how many really run."""
-
-_CLAIM_WAITS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5))
-"""How long a unit waits before it asks again for a physical table that another plan or run holds."""
+_SHARES = 16
+"""A bundle is at most this part of what is ready, so that every slot of every executor gets its share, and the last
+bundles are small. It is what parallel loops call guided self-scheduling."""
 
 
 class UnitWalk:
@@ -50,6 +40,9 @@ class UnitWalk:
             self._missing[number] = sum(self._states[d] is not UnitState.DONE for d in dependencies)
             for dependency in dependencies:
                 self._dependents[dependency].append(number)
+        self._out: set[int] = set()
+        self._alone: set[int] = set()
+        self._limit = _MAX_BUNDLE
         self._ready = [n for n in range(count) if self._is_ready(n)]
         heapify(self._ready)
 
@@ -59,137 +52,113 @@ class UnitWalk:
         return "".join(self._states)
 
     def take(self) -> list[int]:
-        """Takes the next segment of units to evaluate, empty if none is ready.
+        """Takes the next bundle of units to evaluate, empty if none is ready.
 
-        A segment is one unit, or a chain in which each unit waits only for the one before it and is the only one
-        to wait for it: nothing could run beside it anyway, so one activity serves it all.
+        A bundle is a share of the ready units, each followed by the chain of units that wait only for the one before:
+        nothing could run beside those anyway. An evaluation costs a fraction of an activity; where units turn out to
+        take long, bundles get as small as one.
         """
-        while self._ready:
+        bundle: list[int] = []
+        wanted = self._share()
+        while self._ready and wanted > 0 and len(bundle) < _MAX_BUNDLE:
             number = heappop(self._ready)
-            if self._graph.kinds[number] == DUMMY:
-                self.done(number)
+            if not self._is_ready(number):
                 continue
-            return [number, *self._chain_after(number)]
-        return []
+            if self._graph.kinds[number] == DUMMY:
+                self._done(number)
+                continue
+            if number in self._alone:
+                if bundle:
+                    heappush(self._ready, number)
+                    break
+                self._out.add(number)
+                return [number]
+            bundle.append(number)
+            self._out.add(number)
+            for chained in self._chain_after(number, _MAX_BUNDLE - len(bundle)):
+                bundle.append(chained)
+                self._out.add(chained)
+            wanted -= 1
+        return bundle
 
-    def done(self, number: int) -> None:
-        """Marks a unit as done; units that waited only for it become ready."""
+    def book(self, bundle: Sequence[int], reports: str) -> list[int]:
+        """Books what an activity says of its bundle, and returns the units that it could not evaluate for now.
+
+        Those (claimed by others, or hit by trouble) are the caller's to `release` after a wait. Units that were booked
+        before stay as they are, so a report may come more than once.
+        """
+        postponed = []
+        returned = False
+        for number, letter in zip(bundle, reports, strict=True):
+            report = UnitReport(letter)
+            if number not in self._out or report is UnitReport.RUNNING:
+                continue
+            match report:
+                case UnitReport.DONE:
+                    self._done(number)
+                case UnitReport.FAILED:
+                    self.fail(number)
+                case UnitReport.SKIPPED:
+                    self._out.discard(number)
+                    self._states[number] = UnitState.SKIPPED
+                    self._skip_dependents(number)
+                case UnitReport.CLAIMED | UnitReport.TROUBLE:
+                    postponed.append(number)
+                case UnitReport.RETURNED:
+                    returned = returned or self._missing[number] == 0
+                    self._release(number)
+        done = reports.count(UnitReport.DONE)
+        if returned:
+            self._limit = max(1, done)
+        elif done == len(bundle):
+            self._limit = min(_MAX_BUNDLE, 2 * self._limit)
+        return [number for number in postponed if self._states[number] is UnitState.WAITING]
+
+    def release(self, number: int) -> None:
+        """Lets a unit that was postponed be taken again, in a bundle of its own."""
+        self._alone.add(number)
+        self._release(number)
+
+    def fail(self, number: int) -> None:
+        """Marks a unit as failed and everything downstream of it as skipped."""
+        self._out.discard(number)
+        self._states[number] = UnitState.FAILED
+        self._skip_dependents(number)
+
+    def _share(self) -> int:
+        return min(self._limit, -(-len(self._ready) // _SHARES))
+
+    def _done(self, number: int) -> None:
+        self._out.discard(number)
         self._states[number] = UnitState.DONE
         for dependent in self._dependents[number]:
             self._missing[dependent] -= 1
             if self._is_ready(dependent):
                 heappush(self._ready, dependent)
 
-    def failed(self, number: int) -> None:
-        """Marks a unit as failed and everything downstream of it as skipped."""
-        self._states[number] = UnitState.FAILED
-        self._skip_dependents(number)
-
-    def skipped(self, number: int) -> None:
-        """Marks a unit and everything downstream of it as skipped."""
-        self._states[number] = UnitState.SKIPPED
-        self._skip_dependents(number)
+    def _release(self, number: int) -> None:
+        self._out.discard(number)
+        if self._is_ready(number):
+            heappush(self._ready, number)
 
     def _skip_dependents(self, number: int) -> None:
         pending = list(self._dependents[number])
         while pending:
             dependent = pending.pop()
             if self._states[dependent] is UnitState.WAITING:
+                self._out.discard(dependent)
                 self._states[dependent] = UnitState.SKIPPED
                 pending.extend(self._dependents[dependent])
 
-    def finish_segment(self, segment: list[int], result: UnitResult) -> None:
-        """Books the outcome of a segment: its first units are done, and the next one may have failed or been left out.
-
-        Units of the segment after those return to waiting, and to the ready ones where their turn has come.
-        """
-        for number in segment[: result.finished]:
-            self._complete_in_segment(number, segment)
-        rest = segment[result.finished :]
-        if rest and result.error is not None:
-            self.failed(rest[0])
-        elif rest and result.skipped is not None:
-            self.skipped(rest[0])
-        elif rest:
-            heappush(self._ready, rest[0])
-
-    def _complete_in_segment(self, number: int, segment: list[int]) -> None:
-        self._states[number] = UnitState.DONE
-        for dependent in self._dependents[number]:
-            self._missing[dependent] -= 1
-            if dependent not in segment and self._is_ready(dependent):
-                heappush(self._ready, dependent)
-
     def _is_ready(self, number: int) -> bool:
-        return self._missing[number] == 0 and self._states[number] is UnitState.WAITING
+        return self._missing[number] == 0 and self._states[number] is UnitState.WAITING and number not in self._out
 
-    def _chain_after(self, number: int) -> Iterator[int]:
-        for _ in range(_MAX_SEGMENT - 1):
+    def _chain_after(self, number: int, longest: int) -> Iterator[int]:
+        for _ in range(longest):
             dependents = self._dependents[number]
             if len(dependents) != 1 or len(self._graph.dependencies[dependents[0]]) != 1:
                 return
             number = dependents[0]
-            if self._graph.kinds[number] == DUMMY:
+            if self._graph.kinds[number] == DUMMY or number in self._alone:
                 return
             yield number
-
-
-@dataclass
-class _Segment:
-    units: list[int]
-    result: UnitResult
-
-
-async def walk_units(walk: Walk, environment: str, queue: ExecutorQueue) -> Walk:
-    """Evaluates the units of an execution on a task queue, in DAG order, until none is left.
-
-    Returns early, with nothing in flight, when Temporal suggests to continue as new: the result is then not
-    `finished` and is what the next incarnation starts with.
-
-    Raises:
-        asyncio.CancelledError: If the workflow was cancelled; everything in flight has been cancelled too.
-    """
-    units = UnitWalk(walk.graph, walk.states)
-    in_flight: set[asyncio.Task[_Segment]] = set()
-    ended: asyncio.Queue[asyncio.Task[_Segment]] = asyncio.Queue()
-    stopped = walk.stopped
-    try:
-        while True:
-            drain = stopped or workflow.info().is_continue_as_new_suggested()
-            while not drain and len(in_flight) < _MAX_IN_FLIGHT and (segment := units.take()):
-                task = asyncio.create_task(_evaluate(walk.graph.execution_id, environment, queue, segment))
-                task.add_done_callback(ended.put_nowait)
-                in_flight.add(task)
-            if not in_flight:
-                break
-            task = await ended.get()
-            in_flight.remove(task)
-            outcome = task.result()
-            stopped = stopped or outcome.result.stopped
-            units.finish_segment(outcome.units, outcome.result)
-    finally:
-        for task in in_flight:
-            task.cancel()
-    return Walk(graph=walk.graph, states=units.states, stopped=stopped)
-
-
-async def _evaluate(execution_id: str, environment: str, queue: ExecutorQueue, segment: list[int]) -> _Segment:
-    done = 0
-    refusals = 0
-    while True:
-        try:
-            result = await workflow.execute_activity_method(
-                ExecutorActivities.evaluate,
-                UnitRef(execution_id=execution_id, environment=environment, units=segment[done:]),
-                task_queue=queue,
-                **EVALUATION,
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            result = UnitResult(error=str(error.cause or error))
-        done += result.finished
-        if result.claimed_by is None:
-            return _Segment(segment, result.model_copy(update={"finished": done}))
-        await workflow.sleep(_CLAIM_WAITS[min(refusals, len(_CLAIM_WAITS) - 1)])
-        refusals += 1

@@ -16,11 +16,10 @@ from server.units import finish_unit, renew_leases, start_unit
 from tcloud.wire.executions import (
     ConsoleEvent,
     ExecutionOutcome,
-    FinishUnit,
     LeaseRenewal,
     LeasesRenewed,
-    StartUnit,
     UnitStarted,
+    UnitTurn,
 )
 
 __all__ = ["router"]
@@ -46,17 +45,18 @@ Settings = Annotated[ServerSettings, Depends(_settings)]
 Executions = Annotated[ExecutionDocuments, Depends(_executions)]
 
 
-@router.post("/units/start", summary="Claim a unit's physical table and open its record")
-def start(body: StartUnit, access: Executor, settings: Settings, executions: Executions) -> UnitStarted:
+@router.post("/units", summary="End one unit and start the next")
+def turn(body: UnitTurn, access: Executor, settings: Settings, executions: Executions) -> UnitStarted | None:
+    """Records an evaluation (interval, outcome, console events) and releases its claim; then claims the physical table
+    of another unit and opens its record."""
+    if body.finish is not None:
+        with access.database.transaction(access.project) as transaction:
+            finish_unit(transaction, body.finish)
+    if body.start is None:
+        return None
     with access.database.transaction(access.project) as transaction:
-        execution = executions.get(transaction, body.execution_id)
-        return start_unit(transaction, body, execution, settings.lease)
-
-
-@router.post("/units/finish", status_code=204, summary="Record a unit's interval and outcome, release its claim")
-def finish(body: FinishUnit, access: Executor) -> None:
-    with access.database.transaction(access.project) as transaction:
-        finish_unit(transaction, body)
+        execution = executions.get(transaction, body.start.execution_id)
+        return start_unit(transaction, body.start, execution, settings.lease)
 
 
 @router.post("/leases", summary="Renew the leases of all evaluations in flight")

@@ -11,11 +11,10 @@ from pydantic import BaseModel
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
     ConsoleEvent,
-    FinishUnit,
     LeaseRenewal,
     LeasesRenewed,
-    StartUnit,
     UnitStarted,
+    UnitTurn,
 )
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat
 from tcloud.wire.plans import Plan
@@ -127,13 +126,10 @@ class ExecutorApi:
         body = json.dumps([event.model_dump() for event in events]).encode()
         await self._send("POST", f"owners/{owner_id}/events", body)
 
-    async def start_unit(self, start: StartUnit) -> UnitStarted:
-        """Claims a unit's physical table and opens its record."""
-        return UnitStarted.model_validate_json(await self._post("units/start", start))
-
-    async def finish_unit(self, finish: FinishUnit) -> None:
-        """Records a unit's interval and outcome, and releases its claim."""
-        await self._post("units/finish", finish)
+    async def take_turn(self, turn: UnitTurn) -> UnitStarted | None:
+        """Records the end of one unit, and claims and opens another; None if no other was asked for."""
+        body = await self._send("POST", "units", turn.model_dump_json(exclude_defaults=True).encode())
+        return UnitStarted.model_validate_json(body) if turn.start is not None else None
 
     async def renew_leases(self, renewal: LeaseRenewal) -> LeasesRenewed:
         """Renews the leases of what is in flight."""

@@ -25,6 +25,7 @@ __all__ = [
     "Unit",
     "UnitKind",
     "UnitStarted",
+    "UnitTurn",
     "Verdict",
 ]
 
@@ -109,9 +110,7 @@ class StartUnit(BaseModel):
 
     execution_id: str
     unit: int
-    attempt: int
     executor: str
-    events: list[ConsoleEvent] = []
 
 
 class Verdict(StrEnum):
@@ -121,7 +120,7 @@ class Verdict(StrEnum):
     DONE = "done"
     """This execution already finished the unit: a retry after a lost answer."""
     CLAIMED = "claimed"
-    """Another plan or run holds the physical table: ask again."""
+    """Another plan or run holds the physical table, or another executor is still at the unit: ask again."""
     SKIP = "skip"
     """Another plan or run holds the physical table, and a run waits for it already: leave the unit out."""
     STOP = "stop"
@@ -137,7 +136,8 @@ class UnitStarted(BaseModel):
     """Must come back with `FinishUnit`; an older one is refused, because its lease was lost."""
     lease_seconds: float | None = None
     recheck: bool = False
-    """With `GO`: another plan or run has written the table since this one began, maybe this very interval."""
+    """With `GO`: somebody may have done this very interval since the execution was prepared: another plan or run, which
+    has written the table since, or an earlier attempt, whose end nobody knows."""
     claimed_by: str | None = None
     status: Status | None = None
     """With `DONE`: how the unit ended."""
@@ -162,6 +162,16 @@ class FinishUnit(BaseModel):
     events: list[ConsoleEvent] = []
 
 
+class UnitTurn(BaseModel):
+    """Ends one unit and starts the next: what an executor has to say between two evaluations, in one call.
+
+    Each of the two is a transaction of its own. If the end is refused, nothing is started.
+    """
+
+    finish: FinishUnit | None = None
+    start: StartUnit | None = None
+
+
 class LeaseRenewal(BaseModel):
     """Renews the leases of all evaluations that an executor has in flight."""
 
@@ -183,3 +193,5 @@ class ExecutionOutcome(BaseModel):
     skipped: list[int] = []
     cause: str | None = None
     """Why units were skipped, where it was not a failed unit."""
+    errors: dict[int, str] = {}
+    """Why units failed whose end no executor could record."""

@@ -32,8 +32,7 @@ FOR_WHOM = {
     ("GET", "/executions/{execution_id}"): {Role.EXECUTOR},
     ("POST", "/executions/{execution_id}/outcome"): {Role.WORKER},
     ("POST", "/owners/{owner_id}/events"): {Role.EXECUTOR, Role.WORKER},
-    ("POST", "/units/start"): {Role.EXECUTOR},
-    ("POST", "/units/finish"): {Role.EXECUTOR},
+    ("POST", "/units"): {Role.EXECUTOR},
     ("POST", "/leases"): {Role.EXECUTOR},
     ("POST", "/executors"): {Role.EXECUTOR},
 }
@@ -91,7 +90,7 @@ def test_every_error_is_a_code_and_a_line(server: RunningServer, executor: httpx
         (executor.get("nothing/like/this"), 404),
         (executor.delete("plans"), 405),
         (executor.post("leases", json={}), 422),
-        (executor.post("units/start", content=b"{"), 422),
+        (executor.post("units", content=b"{"), 422),
         (broken, 400),
     ):
         assert answer.status_code == status

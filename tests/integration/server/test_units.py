@@ -10,8 +10,18 @@ from sqlalchemy import text, update
 from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
-from server.schema import claims
-from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, StartUnit, Unit, UnitKind, UnitStarted, Verdict
+from server.schema import claims, evaluations
+from tcloud.wire.executions import (
+    Execution,
+    OwnerKind,
+    SnapshotRef,
+    StartUnit,
+    Unit,
+    UnitKind,
+    UnitStarted,
+    UnitTurn,
+    Verdict,
+)
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 from tests.integration.server.conftest import PROJECT, RunningServer
@@ -46,9 +56,9 @@ def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: 
     executor.put(f"executions/{run_id}", content=execution.model_dump_json()).raise_for_status()
 
 
-def start(executor: httpx.Client, run_id: str, unit: int = 0, attempt: int = 1) -> UnitStarted:
-    body = StartUnit(execution_id=run_id, unit=unit, attempt=attempt, executor="one")
-    answer = executor.post("units/start", content=body.model_dump_json()).raise_for_status()
+def start(executor: httpx.Client, run_id: str, unit: int = 0, identity: str = "one") -> UnitStarted:
+    body = UnitTurn(start=StartUnit(execution_id=run_id, unit=unit, executor=identity))
+    answer = executor.post("units", content=body.model_dump_json()).raise_for_status()
     return UnitStarted.model_validate_json(answer.content)
 
 
@@ -69,23 +79,24 @@ def finish(
         "intervals": intervals.dict() if status is Status.SUCCESS else None,
         **more,
     }
-    return executor.post("units/finish", json=body)
+    return executor.post("units", json={"finish": body})
 
 
 def intervals_of(executor: httpx.Client, snapshot: Snapshot) -> list[tuple[int, int]]:
     return remote_state(executor).get_snapshots([snapshot.snapshot_id])[snapshot.snapshot_id].intervals
 
 
-def expire_claims(server: RunningServer) -> None:
+def expire_leases(server: RunningServer) -> None:
     with server.database.transaction(PROJECT) as transaction:
-        transaction.connection.execute(update(claims).values(lease_expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
+        for table in (claims, evaluations):
+            transaction.connection.execute(update(table).values(lease_expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
 
 
 def test_a_unit_ends_with_its_interval_and_its_record(executor: httpx.Client, snapshot: Snapshot) -> None:
     prepare_run(executor, snapshot, "prod-1")
     started = start(executor, "prod-1")
     assert started.verdict is Verdict.GO
-    assert finish(executor, started, snapshot, log="done").status_code == 204
+    assert finish(executor, started, snapshot, log="done").status_code == 200
     assert intervals_of(executor, snapshot) == [DAY]
     run = Run.model_validate_json(executor.get("runs/prod-1").content)
     assert run.evaluations is not None
@@ -110,34 +121,65 @@ def test_a_table_is_claimed_by_one_run_until_its_last_unit_ends(executor: httpx.
 def test_a_finished_unit_is_not_given_out_again(executor: httpx.Client, snapshot: Snapshot) -> None:
     prepare_run(executor, snapshot, "prod-1")
     finish(executor, start(executor, "prod-1"), snapshot, Status.FAILED, error_message="bad SQL").raise_for_status()
-    again = start(executor, "prod-1", attempt=2)
+    again = start(executor, "prod-1", identity="two")
     assert (again.verdict, again.status, again.error_message) == (Verdict.DONE, Status.FAILED, "bad SQL")
 
 
-def test_a_later_attempt_takes_the_unit_over(executor: httpx.Client, snapshot: Snapshot) -> None:
+def test_a_unit_is_its_executors_until_the_lease_ends(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
     prepare_run(executor, snapshot, "prod-1")
     lost = start(executor, "prod-1")
-    current = start(executor, "prod-1", attempt=2)
-    assert current.evaluation_id == lost.evaluation_id
+    early = start(executor, "prod-1", identity="two")
+    assert (early.verdict, early.claimed_by) == (Verdict.CLAIMED, "executor one")
+    expire_leases(server)
+
+    current = start(executor, "prod-1", identity="two")
+
+    assert (current.verdict, current.evaluation_id, current.recheck) == (Verdict.GO, lost.evaluation_id, True)
     refused = finish(executor, lost, snapshot)
     assert (refused.status_code, refused.json()["code"]) == (409, "TM-FENCED")
     assert intervals_of(executor, snapshot) == []
-    assert finish(executor, current, snapshot).status_code == 204
-    assert finish(executor, current, snapshot).status_code == 409
+    assert finish(executor, current, snapshot).status_code == 200
+    run = Run.model_validate_json(executor.get("runs/prod-1").content)
+    assert run.evaluations is not None
+    assert [(e.attempt, e.executor, e.status) for e in run.evaluations] == [(2, "two", Status.SUCCESS)]
+
+
+def test_a_repeated_end_is_one_end_and_another_is_refused(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    started = start(executor, "prod-1")
+    assert finish(executor, started, snapshot).status_code == 200
+    assert finish(executor, started, snapshot).status_code == 200
+    assert finish(executor, started, snapshot, Status.FAILED).status_code == 409
+    assert intervals_of(executor, snapshot) == [DAY]
+
+
+def test_an_end_that_is_refused_starts_nothing(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    lost = start(executor, "prod-1")
+    expire_leases(server)
+    assert start(executor, "prod-1", identity="two").verdict is Verdict.GO
+    ending = {"evaluation_id": lost.evaluation_id, "fence": lost.fence, "status": "success"}
+    starting = {"execution_id": "prod-1", "unit": 1, "executor": "one"}
+    assert executor.post("units", json={"finish": ending, "start": starting}).status_code == 409
+    assert len(executor.get("runs/prod-1").json()["evaluations"]) == 1
 
 
 def test_who_lost_its_claim_records_nothing(server: RunningServer, executor: httpx.Client, snapshot: Snapshot) -> None:
     prepare_run(executor, snapshot, "prod-1")
     prepare_run(executor, snapshot, "prod-2")
     lost = start(executor, "prod-1")
-    expire_claims(server)
+    expire_leases(server)
     taken = start(executor, "prod-2")
     assert taken.verdict is Verdict.GO
     renewal = {"executor": "one", "evaluations": {lost.evaluation_id: lost.fence, taken.evaluation_id: taken.fence}}
     assert executor.post("leases", json=renewal).json() == {"lost": [lost.evaluation_id]}
     assert finish(executor, lost, snapshot).status_code == 409
     assert intervals_of(executor, snapshot) == []
-    assert finish(executor, taken, snapshot).status_code == 204
+    assert finish(executor, taken, snapshot).status_code == 200
 
 
 def test_a_cancelled_run_stops(executor: httpx.Client, worker: httpx.Client, snapshot: Snapshot) -> None:
@@ -147,7 +189,7 @@ def test_a_cancelled_run_stops(executor: httpx.Client, worker: httpx.Client, sna
     assert start(executor, "prod-1", unit=1).verdict is Verdict.STOP
     renewal = {"executor": "one", "evaluations": {started.evaluation_id: started.fence}}
     assert executor.post("leases", json=renewal).json() == {"lost": [started.evaluation_id]}
-    assert finish(executor, started, snapshot, Status.ABORTED).status_code == 204
+    assert finish(executor, started, snapshot, Status.ABORTED).status_code == 200
 
 
 def test_record_and_interval_come_together_or_not_at_all(
@@ -164,7 +206,7 @@ def test_record_and_interval_come_together_or_not_at_all(
     assert executor.get("runs/prod-1").json()["evaluations"][0]["status"] == "in_progress"
     with server.database.engine.begin() as connection:
         connection.execute(text("ALTER TABLE tempomesh.event_streams DROP CONSTRAINT broken"))
-    assert finish(executor, started, snapshot, events=[event]).status_code == 204
+    assert finish(executor, started, snapshot, events=[event]).status_code == 200
     assert intervals_of(executor, snapshot) == [DAY]
 
 
@@ -179,7 +221,7 @@ def test_of_many_ends_of_one_attempt_one_counts(executor: httpx.Client, snapshot
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(codes) == [204] + 7 * [409]
+    assert sorted(codes) == 8 * [200]
 
 
 def test_many_runs_at_once_share_no_table(executor: httpx.Client, snapshot: Snapshot) -> None:
@@ -203,7 +245,7 @@ def test_one_run_waits_for_a_table_and_later_ones_leave_it_out(executor: httpx.C
     left_out = start(executor, "prod-3")
     assert left_out.verdict is Verdict.SKIP
     assert left_out.error_message == "It is being evaluated by run prod-1, and run prod-2 waits for it."
-    again = start(executor, "prod-3", attempt=2)
+    again = start(executor, "prod-3", identity="two")
     assert (again.verdict, again.status) == (Verdict.DONE, Status.SKIPPED)
 
     finish(executor, running, snapshot).raise_for_status()

@@ -1,17 +1,21 @@
 """The bookkeeping of the unit DAG, held against SQLMesh's own `concurrent_apply_to_dag`."""
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlmesh.utils.concurrency import concurrent_apply_to_dag
 from sqlmesh.utils.dag import DAG
 
-from workflows.payloads import UnitGraph, UnitResult, UnitState
+from workflows.payloads import UnitGraph, UnitReport, UnitState
 from workflows.walk import UnitWalk
+
+SEEDS = st.integers(0, 1000)
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> UnitGraph:
-    count = draw(st.integers(0, 25))
+def graphs(draw: st.DrawFn, largest: int = 25) -> UnitGraph:
+    count = draw(st.integers(0, largest))
     dependencies = [
         sorted(draw(st.sets(st.integers(0, number - 1), max_size=3))) if number else [] for number in range(count)
     ]
@@ -19,22 +23,65 @@ def graphs(draw: st.DrawFn) -> UnitGraph:
     return UnitGraph(kinds=kinds, dependencies=dependencies)
 
 
-def walk_to_the_end(walk: UnitWalk, failing: set[int], seed: int) -> list[int]:
-    """Drives the walk with segments in flight that end in any order; returns the units in the order of their start."""
-    started: list[int] = []
-    in_flight: list[list[int]] = []
-    while True:
-        while segment := walk.take():
-            in_flight.append(segment)
-        if not in_flight:
-            return started
-        segment = in_flight.pop(seed % len(in_flight))
-        finished = next((place for place, unit in enumerate(segment) if unit in failing), len(segment))
-        started.extend(segment[: finished + 1])
-        walk.finish_segment(segment, UnitResult(finished=finished, error="no" if finished < len(segment) else None))
+class Executors:
+    """Evaluates bundles as executors do, with every interruption that can come between; each unit ends once."""
+
+    def __init__(self, walk: UnitWalk, graph: UnitGraph, failing: set[int], seed: int):
+        self.walk = walk
+        self.graph = graph
+        self.failing = failing
+        self.random = Random(seed)
+        self.ended: list[int] = []
+
+    def finish(self) -> None:
+        in_flight: list[list[int]] = []
+        postponed: list[int] = []
+        while True:
+            while bundle := self.walk.take():
+                in_flight.append(bundle)
+            if in_flight:
+                bundle = in_flight.pop(self.random.randrange(len(in_flight)))
+                self._check(bundle)
+                postponed += self._evaluate(bundle)
+            elif postponed:
+                self.walk.release(postponed.pop())
+            else:
+                return
+
+    def _check(self, bundle: list[int]) -> None:
+        for place, unit in enumerate(bundle):
+            for dependency in self.graph.dependencies[unit]:
+                done = self.walk.states[dependency] == UnitState.DONE
+                assert done or dependency in bundle[:place], "it is given out before what it depends on"
+
+    def _evaluate(self, bundle: list[int]) -> list[int]:
+        reports = dict.fromkeys(bundle, UnitReport.RETURNED)
+        postponed: list[int] = []
+        for unit in bundle:
+            if any(reports.get(d, UnitReport.DONE) is not UnitReport.DONE for d in self.graph.dependencies[unit]):
+                continue
+            chance = self.random.random()
+            if chance < 0.1:
+                break
+            if chance < 0.2:
+                reports[unit] = self.random.choice([UnitReport.CLAIMED, UnitReport.TROUBLE])
+                continue
+            if chance < 0.3:
+                # It takes long: what is done is booked, what is not started goes back, and it ends alone.
+                reports[unit] = UnitReport.RUNNING
+                postponed += self.walk.book(bundle, "".join(reports.values()))
+                reports[unit] = self._end(unit)
+                break
+            reports[unit] = self._end(unit)
+        return postponed + self.walk.book(bundle, "".join(reports.values()))
+
+    def _end(self, unit: int) -> UnitReport:
+        assert unit not in self.ended, "it is evaluated twice"
+        self.ended.append(unit)
+        return UnitReport.FAILED if unit in self.failing else UnitReport.DONE
 
 
-@given(graphs(), st.sets(st.integers(0, 24)), st.integers(0, 100))
+@given(graphs(), st.sets(st.integers(0, 24)), SEEDS)
 def test_what_runs_and_what_is_skipped_is_what_sqlmesh_does(graph: UnitGraph, failing: set[int], seed: int) -> None:
     failing = {unit for unit in failing if unit < len(graph.kinds) and graph.kinds[unit] != "d"}
     dag: DAG[int] = DAG()
@@ -48,57 +95,94 @@ def test_what_runs_and_what_is_skipped_is_what_sqlmesh_does(graph: UnitGraph, fa
     errors, skipped = concurrent_apply_to_dag(dag, apply, 1, raise_on_error=False) if graph.kinds else ([], [])
 
     walk = UnitWalk(graph)
-    started = walk_to_the_end(walk, failing, seed)
+    Executors(walk, graph, failing, seed).finish()
 
     states = walk.states
     assert {n for n, s in enumerate(states) if s == UnitState.FAILED} == {error.node for error in errors}
     assert {n for n, s in enumerate(states) if s == UnitState.SKIPPED} == set(skipped)
     assert UnitState.WAITING not in states
-    assert len(started) == len(set(started)), "a unit started twice"
 
 
-@given(graphs(), st.integers(0, 100))
-def test_nothing_starts_before_what_it_depends_on(graph: UnitGraph, seed: int) -> None:
-    started = walk_to_the_end(UnitWalk(graph), set(), seed)
-
-    place = {unit: position for position, unit in enumerate(started)}
-    for unit in started:
-        assert all(place[d] < place[unit] for d in graph.dependencies[unit] if graph.kinds[d] != "d")
-
-
-@given(graphs(), st.integers(0, 30), st.integers(0, 100))
+@given(graphs(), st.integers(0, 30), SEEDS)
 def test_a_walk_that_continues_as_new_ends_like_one_that_did_not(graph: UnitGraph, after: int, seed: int) -> None:
     first = UnitWalk(graph)
     for _ in range(after):
-        segment = first.take()
-        if not segment:
+        bundle = first.take()
+        if not bundle:
             break
-        first.finish_segment(segment, UnitResult(finished=len(segment)))
+        first.book(bundle, UnitReport.DONE * len(bundle))
 
     second = UnitWalk(graph, first.states)
-    walk_to_the_end(second, set(), seed)
+    Executors(second, graph, set(), seed).finish()
 
     assert set(second.states) <= {UnitState.DONE}
 
 
-def test_a_chain_is_one_segment() -> None:
+def test_a_chain_is_one_bundle() -> None:
     walk = UnitWalk(UnitGraph(kinds="eee", dependencies=[[], [0], [1]]))
 
     assert walk.take() == [0, 1, 2]
 
 
-def test_a_segment_ends_where_the_graph_forks() -> None:
+def test_a_chain_ends_where_the_graph_forks() -> None:
     walk = UnitWalk(UnitGraph(kinds="eeee", dependencies=[[], [0], [1], [1]]))
 
     assert walk.take() == [0, 1]
-    walk.finish_segment([0, 1], UnitResult(finished=2))
+    walk.book([0, 1], "dd")
     assert [walk.take(), walk.take()] == [[2], [3]]
 
 
-def test_an_interrupted_segment_goes_on_where_it_stopped() -> None:
+def test_an_interrupted_bundle_goes_on_where_it_stopped() -> None:
     walk = UnitWalk(UnitGraph(kinds="eee", dependencies=[[], [0], [1]]))
     walk.take()
 
-    walk.finish_segment([0, 1, 2], UnitResult(finished=1))
+    walk.book([0, 1, 2], "d..")
 
     assert walk.take() == [1, 2]
+
+
+def test_bundles_of_what_is_ready_get_smaller_to_the_end() -> None:
+    walk = UnitWalk(wide(200))
+
+    sizes = []
+    while bundle := walk.take():
+        sizes.append(len(bundle))
+
+    assert sum(sizes) == 200
+    assert sizes[0] == 13
+    assert sizes[-8:] == [1] * 8
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_few_units_are_shared_out_one_by_one() -> None:
+    walk = UnitWalk(wide(10))
+
+    assert [walk.take() for _ in range(10)] == [[n] for n in range(10)]
+
+
+def test_what_a_long_unit_holds_up_is_taken_by_others_one_by_one() -> None:
+    walk = UnitWalk(wide(100))
+    bundle = walk.take()
+    assert bundle == [0, 1, 2, 3, 4, 5, 6]
+
+    walk.book(bundle, "dr.....")
+
+    assert [walk.take() for _ in range(6)] == [[2], [3], [4], [5], [6], [7]]
+    walk.book(bundle, "dd.....")
+    assert walk.states.startswith("dd..")
+
+
+def test_a_unit_in_trouble_is_tried_again_by_itself() -> None:
+    walk = UnitWalk(wide(40))
+    bundle = walk.take()
+    assert len(bundle) == 3
+
+    assert walk.book(bundle, "xxx") == bundle
+    for unit in bundle:
+        walk.release(unit)
+
+    assert [walk.take() for _ in range(3)] == [[0], [1], [2]]
+
+
+def wide(count: int) -> UnitGraph:
+    return UnitGraph(kinds="e" * count, dependencies=[[] for _ in range(count)])

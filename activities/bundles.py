@@ -1,0 +1,190 @@
+"""Evaluates bundles of units, each bundle one unit after another, in one activity.
+
+An activity of Temporal costs more than most evaluations. Bundles make that cost small without making anyone wait: as
+soon as a unit takes long, the workflow is told how far its bundle has come, and gets back what has not been started.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from temporalio.service import RPCError
+
+from activities.executions import Executions
+from activities.units import UnitEvaluations
+from tcloud.api.executor import RefusedError
+from tcloud.wire.executions import Execution, FinishUnit, UnitStarted, Verdict
+from tcloud.wire.statuses import Status
+from workflows.payloads import UnitRef, UnitReport, UnitResult
+
+__all__ = ["Report", "UnitBundles"]
+
+Report = Callable[[str], Awaitable[None]]
+"""Tells the workflow how far a bundle has come: one `UnitReport` letter a unit."""
+
+_log = structlog.get_logger(__name__)
+_FENCED = "TM-FENCED"
+_LONG_SECONDS = 0.75
+"""A unit that takes longer keeps the rest of its bundle no more."""
+
+_BY_STATUS = {Status.SUCCESS: UnitReport.DONE, Status.SKIPPED: UnitReport.SKIPPED}
+
+
+class UnitBundles:
+    """Evaluates bundles.
+
+    Args:
+        executions: The execution documents.
+        evaluations: Evaluates one unit.
+    """
+
+    def __init__(self, executions: Executions, evaluations: UnitEvaluations):
+        self._executions = executions
+        self._evaluations = evaluations
+
+    async def evaluate(self, units: UnitRef, report: Report, is_stopping: Callable[[], bool]) -> UnitResult:
+        """Evaluates a bundle, and says what became of each of its units.
+
+        Args:
+            units: The bundle.
+            report: Called if a unit takes long while others wait behind it.
+            is_stopping: Whether this executor is about to stop: then nothing more is started.
+
+        Raises:
+            RefusedError, httpx.HTTPError: If the server has no such execution, or has not answered for minutes.
+            asyncio.CancelledError: If the plan or run was cancelled.
+        """
+        execution = await self._executions.get(units.execution_id)
+        return await _Bundle(self._evaluations, execution, units.units, report, is_stopping).evaluate()
+
+
+class _Bundle:
+    def __init__(
+        self,
+        evaluations: UnitEvaluations,
+        execution: Execution,
+        units: list[int],
+        report: Report,
+        is_stopping: Callable[[], bool],
+    ):
+        self._evaluations = evaluations
+        self._execution = execution
+        self._report = report
+        self._is_stopping = is_stopping
+        self._reports = dict.fromkeys(units, UnitReport.RETURNED)
+        self._pending = deque(units)
+        self._evaluated: tuple[int, FinishUnit] | None = None
+        """The unit that is to be recorded together with the start of the next one."""
+        self._stopped = False
+        self._trouble: str | None = None
+
+    async def evaluate(self) -> UnitResult:
+        try:
+            while self._pending and not self._stopped and not self._is_stopping():
+                unit = self._pending.popleft()
+                if not self._waits_for_lost(unit):
+                    await self._take(unit)
+            await self._record_last()
+        except asyncio.CancelledError:
+            # An executor that stops has handed back what it was at; a cancelled plan or run has no use for the rest.
+            if not self._is_stopping():
+                raise
+        return UnitResult(reports="".join(self._reports.values()), stopped=self._stopped, trouble=self._trouble)
+
+    def _waits_for_lost(self, unit: int) -> bool:
+        """Whether a unit of the bundle that comes before this one was not done; the workflow knows what follows."""
+        evaluated = {UnitReport.DONE, UnitReport.RUNNING}
+        earlier = (self._reports[d] for d in self._execution.units[unit].dependencies if d in self._reports)
+        return any(report not in evaluated for report in earlier)
+
+    async def _take(self, unit: int) -> None:
+        started = await self._start(unit)
+        if started is None:
+            return
+        match started.verdict:
+            case Verdict.GO:
+                self._reports[unit] = UnitReport.RUNNING
+                async with self._handing_back():
+                    self._ended(unit, await self._evaluations.run(self._execution, unit, started))
+            case Verdict.DONE:
+                self._reports[unit] = _BY_STATUS.get(started.status or Status.FAILED, UnitReport.FAILED)
+            case Verdict.CLAIMED:
+                self._reports[unit] = UnitReport.CLAIMED
+            case Verdict.SKIP:
+                self._reports[unit] = UnitReport.SKIPPED
+            case Verdict.STOP:
+                self._stopped = True
+
+    async def _start(self, unit: int) -> UnitStarted | None:
+        evaluated, self._evaluated = self._evaluated, None
+        try:
+            started = await self._evaluations.start(
+                self._execution.execution_id, unit, evaluated[1] if evaluated else None
+            )
+        except RefusedError as error:
+            if error.code != _FENCED or evaluated is None:
+                raise
+            self._lost(evaluated[0], error)
+            self._pending.appendleft(unit)
+            return None
+        if evaluated is not None:
+            self._recorded(*evaluated)
+        return started
+
+    async def _record_last(self) -> None:
+        if self._evaluated is None:
+            return
+        evaluated, self._evaluated = self._evaluated, None
+        try:
+            await self._evaluations.finish(evaluated[1])
+        except RefusedError as error:
+            if error.code != _FENCED:
+                raise
+            self._lost(evaluated[0], error)
+        else:
+            self._recorded(*evaluated)
+
+    def _ended(self, unit: int, finish: FinishUnit) -> None:
+        self._evaluated = unit, finish
+        if finish.status is not Status.SUCCESS:
+            # What follows it in the bundle is not started.
+            self._reports[unit] = UnitReport.FAILED
+
+    def _recorded(self, unit: int, finish: FinishUnit) -> None:
+        match finish.status:
+            case Status.SUCCESS:
+                self._reports[unit] = UnitReport.DONE
+            case Status.SCHEDULED:
+                self._reports[unit] = UnitReport.TROUBLE
+                self._trouble = finish.error_message
+            case _:
+                self._reports[unit] = UnitReport.FAILED
+
+    def _lost(self, unit: int, error: RefusedError) -> None:
+        self._reports[unit] = UnitReport.TROUBLE
+        self._trouble = str(error)
+
+    @asynccontextmanager
+    async def _handing_back(self) -> AsyncIterator[None]:
+        """Hands back what has not been started, and reports what is done, if the body takes long."""
+
+        async def hand_back() -> None:
+            await asyncio.sleep(_LONG_SECONDS)
+            self._pending.clear()
+            letters = "".join(self._reports.values())
+            try:
+                await self._report(letters)
+            except RPCError as error:
+                # It is told at the end of the bundle, then.
+                _log.warning("progress_not_reported", execution_id=self._execution.execution_id, reason=str(error))
+
+        if len(self._reports) == 1:
+            yield
+            return
+        task = asyncio.create_task(hand_back())
+        try:
+            yield
+        finally:
+            task.cancel()
