@@ -29,7 +29,15 @@ _FENCED = "TM-FENCED"
 _LONG_SECONDS = 0.75
 """A unit that takes longer keeps the rest of its bundle no more."""
 
-_BY_STATUS = {Status.SUCCESS: UnitReport.DONE, Status.SKIPPED: UnitReport.SKIPPED}
+_FULL_SECONDS = 0.2
+_FULL_TRIES = 20
+"""After so many tries for a slot of a gateway the bundle goes on: units of other gateways may be in it."""
+
+_BY_STATUS = {
+    Status.SUCCESS: UnitReport.DONE,
+    Status.SKIPPED: UnitReport.SKIPPED,
+    Status.PREEMPTED: UnitReport.PREEMPTED,
+}
 
 
 class UnitBundles:
@@ -110,10 +118,10 @@ class _Bundle:
                     self._ended(unit, await self._evaluations.run(self._execution, unit, started))
             case Verdict.DONE:
                 self._reports[unit] = _BY_STATUS.get(started.status or Status.FAILED, UnitReport.FAILED)
-            case Verdict.CLAIMED:
+            case Verdict.CLAIMED | Verdict.FULL:
                 self._reports[unit] = UnitReport.CLAIMED
             case Verdict.SKIP:
-                self._reports[unit] = UnitReport.SKIPPED
+                self._reports[unit] = _BY_STATUS.get(started.status or Status.SKIPPED, UnitReport.SKIPPED)
             case Verdict.STOP:
                 self._stopped = True
 
@@ -131,6 +139,12 @@ class _Bundle:
             return None
         if evaluated is not None:
             self._recorded(*evaluated)
+        for _ in range(_FULL_TRIES):
+            if started.verdict is not Verdict.FULL or self._is_stopping():
+                break
+            # Whoever waits here has nothing else to do: the next unit would not get a slot either.
+            await asyncio.sleep(_FULL_SECONDS)
+            started = await self._evaluations.start(self._execution.execution_id, unit, None)
         return started
 
     async def _record_last(self) -> None:

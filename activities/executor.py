@@ -113,6 +113,7 @@ class RunnerBackedActivities(ExecutorActivities):
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
         run_id = (activity.info().workflow_id or "").removeprefix("run/")
+        execution_id = run_id if run.round == 1 else f"{run_id}.{run.round}"
         options: dict[str, Any] = {"environment": run.environment}
         scheduled = run.trigger == "schedule"
         if not scheduled:
@@ -120,6 +121,7 @@ class RunnerBackedActivities(ExecutorActivities):
         environment = await self._api.environment(run.environment)
         arguments = {
             "run_id": run_id,
+            "execution_id": execution_id,
             "environment": run.environment,
             "options": options,
             "gateway": environment.gateway if environment else None,

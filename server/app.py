@@ -23,6 +23,7 @@ from server.crons import EnvironmentCrons
 from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
+from server.preemption import PromotedSnapshots
 from server.projects import Project
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
@@ -66,6 +67,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.known_tokens = {}
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
+    app.state.promoted = PromotedSnapshots()
     app.state.temporal = TemporalGateway(settings)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(GunzipRequests)

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
 from server.schema import executors
+from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
 __all__ = ["known_executors", "live_gateways", "record_heartbeat"]
@@ -24,6 +25,7 @@ _LOST = "lost"
 def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> Executor:
     """Records that an executor lives and what it serves."""
     seen = heartbeat.model_dump(mode="json", exclude={"identity"}) | {"last_seen_at": datetime.now(UTC)}
+    provide_slots(transaction, heartbeat.gateways)
     statement = insert(executors).values(project=transaction.project.namespace, identity=heartbeat.identity, **seen)
     transaction.connection.execute(statement.on_conflict_do_update(index_elements=["project", "identity"], set_=seen))
     return Executor.model_validate({"identity": heartbeat.identity, **seen})

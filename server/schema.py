@@ -35,6 +35,7 @@ __all__ = [
     "plan_stages",
     "plans",
     "runs",
+    "slots",
 ]
 
 SCHEMA = "tempomesh"
@@ -115,6 +116,7 @@ runs = Table(
     Column("error_message", Text),
     Column("options", JSONB, nullable=False),
     Column("nothing_to_do", Boolean, nullable=False, server_default=text("false")),
+    Column("preempted_by", Text),
     Index("ix_runs_environment", "project", "environment", "start_at"),
 )
 
@@ -181,6 +183,18 @@ parkings = Table(
     Index("ix_parkings_owner", "project", "owner_id"),
 )
 """Which run waits for a physical table that is claimed: one at a time, later ones leave the model out."""
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("gateway", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("holder", Text),
+    Column("lease_expires_at", _TIME, nullable=False, server_default=text("'-infinity'")),
+    Index("ix_slots_holder", "project", "holder"),
+)
+"""As many for each gateway as it takes concurrent tasks: an evaluation holds one of them, whichever executor has it."""
 
 event_streams = Table(
     "event_streams",

@@ -6,10 +6,10 @@ older fence comes from an executor that lost its lease, and changes nothing.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
-from sqlalchemy import and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, exists, func, null, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from server.claims import claim_table, release_table
@@ -19,7 +19,10 @@ from server.events import append_events
 from server.executions import unit_of
 from server.owners import final_status
 from server.parking import goes_behind, leave_parking, park
+from server.preemption import PromotedSnapshots
+from server.runs import set_run_status
 from server.schema import claims, evaluations, fences, plans, runs
+from server.slots import release_slot, renew_slots, slot_holder, take_slot
 from tcloud.wire.executions import (
     Execution,
     FinishUnit,
@@ -38,8 +41,10 @@ from tempomesh_runner.state import parse_intervals
 __all__ = ["finish_unit", "record_key", "renew_leases", "start_unit"]
 
 
-def start_unit(transaction: Transaction, start: StartUnit, execution: Execution, lease: timedelta) -> UnitStarted:
-    """Claims a unit's physical table and opens the record of its evaluation.
+def start_unit(
+    transaction: Transaction, start: StartUnit, execution: Execution, promoted: PromotedSnapshots, lease: timedelta
+) -> UnitStarted:
+    """Claims a unit's physical table and a slot of its gateway, and opens the record of its evaluation.
 
     A later attempt of the same unit takes the record over as soon as the earlier one's lease is over: the fence of the
     earlier one is worth nothing from then on.
@@ -53,6 +58,15 @@ def start_unit(transaction: Transaction, start: StartUnit, execution: Execution,
     if standing.is_held:
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"executor {standing.executor}")
     snapshot = execution.snapshots[unit.snapshot]
+    if standing.preempted_by is not None and not promoted.contain(
+        transaction, execution.environment, standing.preempted_by, snapshot
+    ):
+        if standing.exits_on_update:
+            reason = f"Plan {standing.preempted_by} changed environment '{execution.environment}'."
+            set_run_status(transaction, execution.owner_id, Status.PREEMPTED, reason)
+            return UnitStarted(verdict=Verdict.STOP)
+        reason = f"Plan {standing.preempted_by} replaced it."
+        return _skipped(transaction, start, execution, unit, snapshot, reason, Status.PREEMPTED)
     expires = datetime.now(UTC) + lease
     claimed = claim_table(transaction, execution, snapshot, expires)
     if claimed.holder is not None:
@@ -62,9 +76,14 @@ def start_unit(transaction: Transaction, start: StartUnit, execution: Execution,
     elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
         return _skipped(transaction, start, execution, unit, snapshot, f"Run {claimed.waiting_run} waits for it.")
+    gateway = (snapshot.gateway or execution.gateway).lower()
+    if not take_slot(transaction, gateway, slot_holder(start.execution_id, start.unit), expires):
+        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        return UnitStarted(verdict=Verdict.FULL, claimed_by=f"the concurrent tasks of gateway '{gateway}'")
     opened = _open_record(transaction, start, execution, unit, snapshot, expires, standing.owner_start_at)
     if opened is None:
         # Another executor got it, or the attempt that was thought lost finished, in this very moment.
+        release_slot(transaction, slot_holder(start.execution_id, start.unit))
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
         return _done(_standing(transaction, start, execution))
     return UnitStarted(
@@ -96,6 +115,7 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
         )
     if finish.intervals is not None:
         transaction.state.add_snapshots_intervals([parse_intervals(finish.intervals)])
+    release_slot(transaction, slot_holder(target.execution_id, target.unit))
     release_table(transaction, target.owner_id, target.model, target.version)
     append_events(transaction, target.owner_id, finish.events)
 
@@ -126,7 +146,7 @@ def renew_leases(transaction: Transaction, renewal: LeaseRenewal, lease: timedel
         .order_by(claims.c.model, claims.c.version)
         .with_for_update()
     ).all()
-    over = {owner_id for owner_id in {row.owner_id for row in claimed} if final_status(transaction, owner_id)}
+    over = {owner_id for owner_id in {row.owner_id for row in claimed} if _is_called_off(transaction, owner_id)}
     held = [tuple(row) for row in claimed if row.owner_id not in over]
     if not held:
         return LeasesRenewed(lost=sorted(renewal.evaluations))
@@ -139,9 +159,10 @@ def renew_leases(transaction: Transaction, renewal: LeaseRenewal, lease: timedel
         update(evaluations)
         .where(*mine, tuple_(evaluations.c.model, evaluations.c.version, evaluations.c.owner_id).in_(held))
         .values(lease_expires_at=expires)
-        .returning(evaluations.c.evaluation_id)
-    ).scalars()
-    return LeasesRenewed(lost=sorted(renewal.evaluations.keys() - set(renewed)))
+        .returning(evaluations.c.evaluation_id, evaluations.c.execution_id, evaluations.c.unit)
+    ).all()
+    renew_slots(transaction, (slot_holder(row.execution_id, row.unit) for row in renewed), expires)
+    return LeasesRenewed(lost=sorted(renewal.evaluations.keys() - {row.evaluation_id for row in renewed}))
 
 
 def record_key(
@@ -181,17 +202,29 @@ def _refused(
     return _skipped(transaction, start, execution, unit, snapshot, reason)
 
 
+def _is_called_off(transaction: Transaction, owner_id: str) -> bool:
+    """Whether what is in flight is to be stopped; where a plan changed the environment it may finish."""
+    ended = final_status(transaction, owner_id)
+    return ended is not None and ended[0] != Status.PREEMPTED
+
+
 def _skipped(
-    transaction: Transaction, start: StartUnit, execution: Execution, unit: Unit, snapshot: SnapshotRef, reason: str
+    transaction: Transaction,
+    start: StartUnit,
+    execution: Execution,
+    unit: Unit,
+    snapshot: SnapshotRef,
+    reason: str,
+    status: Status = Status.SKIPPED,
 ) -> UnitStarted:
     values = record_key(transaction, start.execution_id, start.unit, execution, unit, snapshot)
-    skipped = {"status": Status.SKIPPED.value, "end_at": datetime.now(UTC), "error_message": reason}
+    skipped = {"status": status.value, "end_at": datetime.now(UTC), "error_message": reason}
     transaction.connection.execute(
         insert(evaluations)
         .values(**values, **skipped, attempt=1)
         .on_conflict_do_update(constraint="uq_evaluations_unit", set_=skipped)
     )
-    return UnitStarted(verdict=Verdict.SKIP, error_message=reason)
+    return UnitStarted(verdict=Verdict.SKIP, status=status, error_message=reason)
 
 
 class _Standing(Protocol):
@@ -199,6 +232,9 @@ class _Standing(Protocol):
 
     owner_status: str
     owner_start_at: datetime | None
+    preempted_by: str | None
+    """The plan that changed the run's environment since it began."""
+    exits_on_update: bool | None
     evaluation_id: str | None
     status: str | None
     error_message: str | None
@@ -209,6 +245,8 @@ class _Standing(Protocol):
 
 class _Claimed(Protocol):
     owner_id: str
+    execution_id: str
+    unit: int
     model: str
     version: str
 
@@ -237,6 +275,7 @@ def _standing(transaction: Transaction, start: StartUnit, execution: Execution) 
         select(
             owner.c.status.label("owner_status"),
             owner.c.start_at.label("owner_start_at"),
+            *_preemption(execution),
             evaluations.c.evaluation_id,
             evaluations.c.status,
             evaluations.c.error_message,
@@ -247,6 +286,13 @@ def _standing(transaction: Transaction, start: StartUnit, execution: Execution) 
         .where(owner.c.project == project, owner_id == execution.owner_id)
     ).first()
     return cast(_Standing | None, row)
+
+
+def _preemption(execution: Execution) -> tuple[ColumnElement[Any], ...]:
+    if execution.owner_kind is OwnerKind.PLAN:
+        return null().label("preempted_by"), null().label("exits_on_update")
+    exits = runs.c.options["exit_on_env_update"].as_boolean()
+    return runs.c.preempted_by, exits.label("exits_on_update")
 
 
 def _done(record: _Standing | None) -> UnitStarted:
@@ -265,7 +311,13 @@ def _done(record: _Standing | None) -> UnitStarted:
 def _claimed(transaction: Transaction, evaluation_id: str) -> _Claimed | None:
     """The table of an evaluation whose owner has its claim, which is locked before the record, as at the start."""
     row = transaction.connection.execute(
-        select(evaluations.c.owner_id, evaluations.c.model, evaluations.c.version)
+        select(
+            evaluations.c.owner_id,
+            evaluations.c.execution_id,
+            evaluations.c.unit,
+            evaluations.c.model,
+            evaluations.c.version,
+        )
         .join(
             claims,
             and_(

@@ -53,6 +53,7 @@ class UnitDispatch:
         """Not a set: its order would not be the same in a replay."""
         self._ended: list[asyncio.Task[None]] = []
         self._is_stopped = False
+        self._is_preempted = False
         self._drain_from = 0
         self._drain_timer: asyncio.Task[None] | None = None
         self._refusals: Counter[int] = Counter()
@@ -78,6 +79,7 @@ class UnitDispatch:
         self._walk = walk
         self._units = UnitWalk(walk.graph, walk.states)
         self._is_stopped = walk.stopped
+        self._is_preempted = walk.preempted
         self._errors = dict(walk.errors)
         try:
             self._hand_out()
@@ -90,7 +92,13 @@ class UnitDispatch:
         finally:
             for task in (*self._tasks.values(), *self._waits, *filter(None, [self._drain_timer])):
                 task.cancel()
-        return Walk(graph=walk.graph, states=self._units.states, stopped=self._is_stopped, errors=self._errors)
+        return Walk(
+            graph=walk.graph,
+            states=self._units.states,
+            stopped=self._is_stopped,
+            errors=self._errors,
+            preempted=self._is_preempted,
+        )
 
     @property
     def _is_draining(self) -> bool:
@@ -148,6 +156,7 @@ class UnitDispatch:
         assert self._units is not None  # noqa: S101 - `run` sets it before anything is in flight
         if trouble is not None and reports == UnitReport.FAILED:
             self._errors[bundle[0]] = trouble
+        self._is_preempted = self._is_preempted or UnitReport.PREEMPTED in reports
         letters = dict(zip(bundle, reports, strict=True))
         for unit in self._units.book(bundle, reports):
             if letters[unit] == UnitReport.CLAIMED:

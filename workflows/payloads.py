@@ -126,8 +126,10 @@ class UnitReport(StrEnum):
     FAILED = "f"
     SKIPPED = "s"
     """The server left it out, and recorded why."""
+    PREEMPTED = "p"
+    """A plan has replaced its model."""
     CLAIMED = "c"
-    """Another plan or run holds its physical table: to be tried again later."""
+    """Somebody holds its physical table, or every slot of its gateway: to be tried again later."""
     TROUBLE = "x"
     """The infrastructure failed in the middle of it: to be tried again."""
     RUNNING = "r"
@@ -177,6 +179,8 @@ class Walk(BaseModel):
     """The server said that the plan or run is over, so nothing more is started."""
     errors: dict[int, str] = {}
     """Why units failed that no executor could finish."""
+    preempted: bool = False
+    """A plan has replaced models of it: what is new in the environment is still to be evaluated."""
 
     def numbers(self, state: UnitState) -> list[int]:
         """The units that are in a state."""
@@ -216,6 +220,10 @@ class RunInput(BaseModel):
 
     environment: str
     trigger: str = "schedule"
+    round: int = 1
+    """Counts how often the run has been prepared: again after a plan has changed its environment."""
+    failures: int = 0
+    """Units that failed in earlier rounds."""
     walk: Walk | None = None
 
 

@@ -47,8 +47,12 @@ class RunWorkflow(UnitsWorkflow):
             )
             if graph.error:
                 return await self._record(run, "failed", graph.error)
-            if graph.nothing_to_do:
+            if graph.nothing_to_do and run.round == 1:
                 return await self._nothing_to_do(run)
+            if graph.nothing_to_do:
+                if run.failures:
+                    return await self._record(run, "failed", _failed(run.failures))
+                return await self._record(run, "success")
             walk = Walk(graph=graph)
             if graph.has_environment_statements and (error := await self._statements(run, walk, "before_all")):
                 return await self._record(run, "failed", error)
@@ -67,10 +71,16 @@ class RunWorkflow(UnitsWorkflow):
             ),
             **RECORD,
         )
+        failures = run.failures + len(failed)
+        if walk.preempted and not walk.stopped:
+            # What a plan has replaced was left out: the next round takes what is new in its place.
+            workflow.continue_as_new(
+                run.model_copy(update={"walk": None, "round": run.round + 1, "failures": failures})
+            )
         if walk.graph.has_environment_statements and (error := await self._statements(run, walk, "after_all")):
             return await self._record(run, "failed", error)
-        if failed:
-            return await self._record(run, "failed", f"{len(failed)} of {len(walk.states)} units of work failed.")
+        if failures:
+            return await self._record(run, "failed", _failed(failures))
         if not walk.stopped and _is_all_skipped(walk):
             return await self._record(run, "skipped", "Other plans or runs are evaluating all that is due.")
         return await self._record(run, "success")
@@ -104,6 +114,10 @@ class RunWorkflow(UnitsWorkflow):
     async def _record_cancelled(self, run: RunInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.
         await asyncio.shield(self._record(run, "aborted", "The run was cancelled."))
+
+
+def _failed(failures: int) -> str:
+    return "1 unit of work failed." if failures == 1 else f"{failures} units of work failed."
 
 
 def _is_all_skipped(walk: Walk) -> bool:

@@ -98,7 +98,7 @@ class UnitWalk:
                     self._done(number)
                 case UnitReport.FAILED:
                     self.fail(number)
-                case UnitReport.SKIPPED:
+                case UnitReport.SKIPPED | UnitReport.PREEMPTED:
                     self._out.discard(number)
                     self._states[number] = UnitState.SKIPPED
                     self._skip_dependents(number)

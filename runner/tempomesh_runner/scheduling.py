@@ -23,6 +23,7 @@ def prepare_run(
     context: ProcessContext,
     *,
     run_id: str,
+    execution_id: str,
     environment: str,
     options: dict[str, t.Any],
     gateway: str | None,
@@ -32,7 +33,8 @@ def prepare_run(
 
     Args:
         context: This process.
-        run_id: The run, which becomes the execution's id.
+        run_id: The run.
+        execution_id: What the execution is to be called: a run has more than one if a plan changes its environment.
         environment: The environment.
         options: The options of `sqlmesh run` (`RunOptions`).
         gateway: The gateway that the environment was planned with; None is the executor's default, with its catalog.
@@ -87,7 +89,7 @@ def prepare_run(
             selected_snapshot_ids=None,
             is_restatement=False,
         ),
-        "execution_id": run_id,
+        "execution_id": execution_id,
         "owner_kind": "run",
         "owner_id": run_id,
         "gateway": context.gateways.selected(gateway),
@@ -218,6 +220,7 @@ def _reference(snapshot: Snapshot) -> dict[str, t.Any]:
         "version": snapshot.version,
         "intervals": snapshot.intervals,
         "dev_intervals": snapshot.dev_intervals,
+        "gateway": snapshot.model.gateway if snapshot.is_model else None,
     }
 
 

@@ -11,6 +11,7 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from server.access import Access, require
 from server.errors import ApiError
+from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
 from server.state_reads import read_overlays, stream_snapshots
@@ -46,6 +47,11 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     return promote(transaction, body)
                 case "get_snapshot_overlays":
                     return read_overlays(transaction, orjson.loads(body)["ids"])
+                case "finalize":
+                    environment = orjson.loads(body)["environment"]
+                    answered = answer(transaction.state, method, body)
+                    preempt_runs(transaction, str(environment["name"]), str(environment["plan_id"]))
+                    return answered
                 case _:
                     return answer(transaction.state, method, body)
     except SQLMeshError as error:

@@ -10,6 +10,7 @@ from server.documents import DocumentKind, get_document
 from server.events import append_events
 from server.executions import ExecutionDocuments, put_execution
 from server.outcomes import close_execution
+from server.preemption import PromotedSnapshots
 from server.projects import Role
 from server.settings import ServerSettings
 from server.units import finish_unit, renew_leases, start_unit
@@ -42,11 +43,21 @@ async def _executions(request: Request) -> ExecutionDocuments:
 
 
 Settings = Annotated[ServerSettings, Depends(_settings)]
+
+
+async def _promoted(request: Request) -> PromotedSnapshots:
+    promoted: PromotedSnapshots = request.app.state.promoted
+    return promoted
+
+
+Promoted = Annotated[PromotedSnapshots, Depends(_promoted)]
 Executions = Annotated[ExecutionDocuments, Depends(_executions)]
 
 
 @router.post("/units", summary="End one unit and start the next")
-def turn(body: UnitTurn, access: Executor, settings: Settings, executions: Executions) -> UnitStarted | None:
+def turn(
+    body: UnitTurn, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
+) -> UnitStarted | None:
     """Records an evaluation (interval, outcome, console events) and releases its claim; then claims the physical table
     of another unit and opens its record."""
     if body.finish is not None:
@@ -56,7 +67,7 @@ def turn(body: UnitTurn, access: Executor, settings: Settings, executions: Execu
         return None
     with access.database.transaction(access.project) as transaction:
         execution = executions.get(transaction, body.start.execution_id)
-        return start_unit(transaction, body.start, execution, settings.lease)
+        return start_unit(transaction, body.start, execution, promoted, settings.lease)
 
 
 @router.post("/leases", summary="Renew the leases of all evaluations in flight")

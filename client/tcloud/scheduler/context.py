@@ -33,8 +33,11 @@ class RemoteContext(Context):
         """Whether the selected gateway has the cloud scheduler."""
         return isinstance(self._scheduler, RemoteCloudSchedulerConfig)
 
+    _exits_on_env_update = False
+
     def run(self, environment: str | None = None, *, skip_janitor: bool = False, **kwargs: t.Any) -> CompletionStatus:
         """As SQLMesh's; the janitor is the server's business and never runs from here."""
+        self._exits_on_env_update = bool(kwargs.get("exit_on_env_update"))
         return super().run(environment, skip_janitor=skip_janitor or self.is_remote, **kwargs)
 
     def audit(self, *args: t.Any, **kwargs: t.Any) -> bool:
@@ -92,6 +95,7 @@ class RemoteContext(Context):
             execution_time=_in_wire_form(execution_time),
             ignore_cron=ignore_cron,
             select_models=None if select_models is None else sorted(select_models),
+            exit_on_env_update=self._exits_on_env_update,
         )
         api = current_session().api
         try:
@@ -101,10 +105,12 @@ class RemoteContext(Context):
         resolver = SnapshotResolver(self.state_sync, expected={s.snapshot_id for s in stored.snapshots})
         with detachable(self.console, f"Run '{run.run_id}'", "runs", run.run_id):
             ended = show_events(api.run_events(run.run_id), self.console, resolver)
-        if ended.status == "preempted" or (circuit_breaker and ended.status == "aborted" and circuit_breaker()):
+        if ended.status == "preempted":
             raise CircuitBreakerError
         status = completion_of(run.run_id, ended)
-        if status.is_nothing_to_do:
+        if ended.status == "skipped":
+            self.console.log_status_update(ended.error_message or "Nothing was left to do.")
+        elif status.is_nothing_to_do:
             log_nothing_to_do(self.console, self.state_sync.get_snapshots(stored.snapshots).values())
         return status
 

@@ -54,6 +54,8 @@ class SnapshotRef(BaseModel):
     version: str | None
     intervals: list[tuple[int, int]] = []
     dev_intervals: list[tuple[int, int]] = []
+    gateway: str | None = None
+    """The model's own gateway; None is the execution's."""
 
 
 class Unit(BaseModel):
@@ -122,7 +124,9 @@ class Verdict(StrEnum):
     CLAIMED = "claimed"
     """Another plan or run holds the physical table, or another executor is still at the unit: ask again."""
     SKIP = "skip"
-    """Another plan or run holds the physical table, and a run waits for it already: leave the unit out."""
+    """Leave the unit out: another run waits for its physical table already, or a plan has replaced its model."""
+    FULL = "full"
+    """The gateway takes no more concurrent tasks: ask again soon."""
     STOP = "stop"
     """The plan or run was cancelled or is over."""
 
@@ -140,7 +144,7 @@ class UnitStarted(BaseModel):
     has written the table since, or an earlier attempt, whose end nobody knows."""
     claimed_by: str | None = None
     status: Status | None = None
-    """With `DONE`: how the unit ended."""
+    """With `DONE`: how the unit ended. With `SKIP`: `skipped`, or `preempted` by a plan."""
     error_message: str | None = None
     """With `DONE`: why the unit failed. With `SKIP`: why it is left out."""
 

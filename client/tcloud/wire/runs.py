@@ -30,6 +30,8 @@ class RunOptions(BaseModel):
     ignore_cron: bool = False
     select_models: list[str] | None = None
     """Fully qualified snapshot names, already expanded by SQLMesh's selector on the client."""
+    exit_on_env_update: bool = False
+    """Whether the run ends, as `preempted`, when a plan changes the environment; it goes on with what is new if not."""
 
 
 class Run(BaseModel):

@@ -156,7 +156,8 @@ class Driven(Side):
         """Runs what is due; returns how it went."""
         prepared = self.call(
             "prepare_run",
-            run_id=uuid4().hex,
+            run_id=(run_id := uuid4().hex),
+            execution_id=run_id,
             environment=environment,
             options=json.loads(json.dumps(options)),
             gateway=None,

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text, update
+from sqlmesh.core.environment import Environment
 from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
-from server.schema import claims, evaluations
+from server.schema import claims, evaluations, runs, slots
 from tcloud.wire.executions import (
     Execution,
     OwnerKind,
@@ -276,3 +277,78 @@ def test_an_execution_that_has_begun_stays_as_it_is(executor: httpx.Client, snap
     assert start(executor, "prod-1", unit=2).verdict is Verdict.GO
     document = executor.get("executions/prod-1").content
     assert executor.put("executions/prod-1", content=document).status_code == 409
+
+
+def test_a_gateway_has_as_many_slots_as_concurrent_tasks(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    gateway = {"name": "warehouse", "type": "postgres", "dialect": "postgres", "concurrent_tasks": 2}
+    for identity in ("one", "two"):
+        heartbeat = {"identity": identity, "kind": "run", "host": "h", "version": "1", "sqlmesh_version": "1"}
+        executor.post("executors", json={**heartbeat, "gateways": [gateway]}).raise_for_status()
+    prepare_run(executor, snapshot, "prod-1", units=4)
+    first = start(executor, "prod-1", 0)
+    assert start(executor, "prod-1", 1, identity="two").verdict is Verdict.GO
+    refused = start(executor, "prod-1", 2)
+    assert (refused.verdict, refused.claimed_by) == (Verdict.FULL, "the concurrent tasks of gateway 'warehouse'")
+    finish(executor, first, snapshot).raise_for_status()
+    assert start(executor, "prod-1", 2).verdict is Verdict.GO
+    assert start(executor, "prod-1", 3).verdict is Verdict.FULL
+    with server.database.transaction(PROJECT) as transaction:
+        transaction.connection.execute(update(slots).values(lease_expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    assert start(executor, "prod-1", 3).verdict is Verdict.GO
+
+
+def finalize(executor: httpx.Client, snapshots: list[Snapshot], plan_id: str) -> None:
+    environment = Environment(
+        name="prod",
+        snapshots=[s.table_info for s in snapshots],
+        start_at="2024-01-01",
+        plan_id=plan_id,
+        previous_plan_id=None,
+        promoted_snapshot_ids=[s.snapshot_id for s in snapshots],
+    )
+    state = remote_state(executor)
+    state.promote(environment)
+    state.finalize(environment)
+
+
+def test_what_a_plan_replaces_is_not_started_any_more(executor: httpx.Client, snapshot: Snapshot) -> None:
+    kept, new = snapshot, snapshot_of("stations")
+    remote_state(executor).push_snapshots([new])
+    prepare_run(executor, kept, "prod-1")
+    in_flight = start(executor, "prod-1", 0)
+
+    finalize(executor, [new], "replacing")
+
+    left_out = start(executor, "prod-1", 1)
+    assert (left_out.verdict, left_out.status) == (Verdict.SKIP, Status.PREEMPTED)
+    assert left_out.error_message == "Plan replacing replaced it."
+    assert finish(executor, in_flight, snapshot).status_code == 200
+
+
+def test_what_a_plan_leaves_alone_goes_on(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    finalize(executor, [snapshot], "adding")
+    assert start(executor, "prod-1").verdict is Verdict.GO
+
+
+def test_a_run_that_exits_on_an_update_stops_and_lets_finish_what_is_in_flight(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    with server.database.transaction(PROJECT) as transaction:
+        options = {"environment": "prod", "exit_on_env_update": True}
+        transaction.connection.execute(update(runs).values(options=options))
+    in_flight = start(executor, "prod-1", 0)
+    other = snapshot_of("stations")
+    remote_state(executor).push_snapshots([other])
+    finalize(executor, [other], "replacing")
+
+    assert start(executor, "prod-1", 1).verdict is Verdict.STOP
+
+    renewal = {"executor": "one", "evaluations": {in_flight.evaluation_id: in_flight.fence}}
+    assert executor.post("leases", json=renewal).json() == {"lost": []}
+    assert finish(executor, in_flight, snapshot).status_code == 200
+    run = Run.model_validate_json(executor.get("runs/prod-1").content)
+    assert (run.status, run.error_message) == (Status.PREEMPTED, "Plan replacing changed environment 'prod'.")

@@ -1,4 +1,4 @@
-"""Which run waits for a claimed table; evaluations are found by their table."""
+"""Who waits for a claimed table, who has a slot of a gateway, which plan changed the environment of a run."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,3 +28,17 @@ def upgrade() -> None:
         unique=False,
         schema="tempomesh",
     )
+    op.create_table(
+        "slots",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column(
+            "lease_expires_at", sa.DateTime(timezone=True), server_default=sa.text("'-infinity'"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("project", "gateway", "number", name=op.f("pk_slots")),
+        schema="tempomesh",
+    )
+    op.create_index("ix_slots_holder", "slots", ["project", "holder"], unique=False, schema="tempomesh")
+    op.add_column("runs", sa.Column("preempted_by", sa.Text(), nullable=True), schema="tempomesh")
