@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from envmanager.errors import RunnerCrashedError, TaskFailedError
+from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from envmanager.zygote import Zygote
 
 __all__ = ["OnEvents", "OnState", "Role", "Runner", "RunnerPool", "StateCallError"]
@@ -26,6 +26,7 @@ OnEvents = Callable[[list[dict[str, Any]]], Awaitable[None]]
 """Takes a runner's console events, in order."""
 
 _LOG_TAIL_CHARACTERS = 4000
+_END_SECONDS = 3.0
 
 
 class Role(StrEnum):
@@ -84,7 +85,8 @@ class Runner:
             TaskFailedError: If the task raised.
             RunnerCrashedError: If the process ended; what it printed during this task is in it.
             ZygoteFailedError: If it ended because the zygote did, which is nobody's model's fault.
-            asyncio.CancelledError: If the caller was cancelled; the process is killed then, and its query with it.
+            asyncio.CancelledError: If the caller was cancelled; the process's queries have been cancelled then, and
+                it has ended.
         """
         self.tasks += 1
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
@@ -115,8 +117,17 @@ class Runner:
             raise
         except BaseException:
             # Cancelled, or our own fault: whatever the process is doing must not go on unwatched.
-            self.kill()
+            await asyncio.shield(self.end())
             raise
+
+    async def end(self) -> None:
+        """Has the process cancel its queries and end; one that has not within seconds is killed."""
+        self.alive = False
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGTERM)
+        with suppress(TimeoutError, ZygoteFailedError):
+            await asyncio.wait_for(self._zygote.exit_code(self.pid), _END_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
         """Kills the process and whatever it started."""
@@ -205,9 +216,10 @@ class RunnerPool:
         await self._zygote.start()
 
     async def stop(self) -> None:
-        """Kills all runners and the zygote."""
-        for runner in [*self._busy, *(runner for idle in self._idle.values() for runner in idle)]:
+        """Ends all runners, and the queries of busy ones, and the zygote."""
+        for runner in (runner for idle in self._idle.values() for runner in idle):
             runner.kill()
+        await asyncio.gather(*(runner.end() for runner in self._busy))
         await self._zygote.stop()
 
     @asynccontextmanager

@@ -104,6 +104,8 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
         ApiError: 409 if another attempt has taken the unit over since.
     """
     target = _claimed(transaction, finish.evaluation_id)
+    if target is not None and finish.status is Status.SCHEDULED:
+        finish = _never_again(transaction, target.owner_id, finish)
     if target is None or not _close_record(transaction, finish):
         if _is_closed(transaction, finish):
             return
@@ -200,6 +202,14 @@ def _refused(
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=holder)
     reason = f"It is being evaluated by {holder}, and run {waiting} waits for it."
     return _skipped(transaction, start, execution, unit, snapshot, reason)
+
+
+def _never_again(transaction: Transaction, owner_id: str, finish: FinishUnit) -> FinishUnit:
+    """What is handed back to a plan or run that is over has ended with it, for the same reason."""
+    ended = final_status(transaction, owner_id)
+    if ended is None:
+        return finish
+    return finish.model_copy(update={"status": Status.ABORTED, "error_message": ended[1] or finish.error_message})
 
 
 def _is_called_off(transaction: Transaction, owner_id: str) -> bool:

@@ -19,6 +19,8 @@ from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils import CorrelationId
 from sqlmesh.utils.errors import ConfigError
 
+from tempomesh_runner.cancellation import QueryCancellation
+
 __all__ = ["Gateways"]
 
 _FOREIGN_LOCK_SECONDS = 30.0
@@ -47,6 +49,8 @@ class Gateways:
         default = (config.default_gateway or "").lower()
         self.default = default if default in self._connections else next(iter(self._connections))
         self._evaluators: dict[str, SnapshotEvaluator] = {}
+        self.cancellation = QueryCancellation()
+        """Of the queries of all gateways."""
 
     def describe(self) -> list[dict[str, t.Any]]:
         """What planners have to know of each gateway; asks each warehouse for its catalog."""
@@ -131,10 +135,13 @@ class Gateways:
     def _adapters(self) -> dict[str, EngineAdapter]:
         # Whichever gateway is selected, its threads may use any of the adapters.
         concurrent_tasks = max(connection.concurrent_tasks for connection in self._connections.values())
-        return {
+        adapters = {
             name: connection.create_engine_adapter(concurrent_tasks=concurrent_tasks)
             for name, connection in self._connections.items()
         }
+        for adapter in adapters.values():
+            self.cancellation.watch(adapter)
+        return adapters
 
     @cached_property
     def _default_catalogs(self) -> dict[str, str]:

@@ -78,6 +78,7 @@ def _child(address: str, authkey: bytes, name: str, log: str) -> t.NoReturn:
 def _serve(executor: Connection) -> None:
     from sqlmesh.utils import errors
 
+    from tempomesh_runner.cancellation import end_on_sigterm
     from tempomesh_runner.causes import StateUnavailableError
     from tempomesh_runner.tasks import Worker, describe_error
 
@@ -94,6 +95,7 @@ def _serve(executor: Connection) -> None:
         return t.cast(str, answer["result"]).encode()
 
     worker = Worker(call_state, lambda event: _send(executor, {"events": [event]}))
+    end_on_sigterm(worker.cancel_queries)
     while (message := _receive(executor)) is not None:
         try:
             result = worker.run(message["task"], message["arguments"])

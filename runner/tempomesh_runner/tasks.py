@@ -27,6 +27,12 @@ class Worker:
         self._context = ProcessContext(transport, emit)
         self._units = UnitEvaluator(self._context)
 
+    def cancel_queries(self) -> None:
+        """Cancels what the current task has running in its warehouses; to be called from another thread."""
+        # Gateways that were never used have nothing running, and are not to be made now.
+        if gateways := vars(self._context).get("gateways"):
+            gateways.cancellation.cancel()
+
     def run(self, task: str, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         """Executes a task and returns its JSON result; whatever it raises is the task's failure."""
         if task == "ping":
