@@ -10,11 +10,12 @@ import httpx
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.console_events import ConsoleEvents
 from activities.snapshots import Snapshots
 from envmanager.errors import TaskFailedError, ZygoteFailedError
-from envmanager.pool import OnEvents, Role, Runner, RunnerPool, StateCallError
+from envmanager.pool import Role, Runner, RunnerPool, StateCallError
 from tcloud.api.executor import ExecutorApi, RefusedError
-from tcloud.wire.executions import ConsoleEvent, Execution
+from tcloud.wire.executions import Execution
 
 __all__ = ["RunnerCalls", "beating", "infrastructure_errors"]
 
@@ -44,8 +45,9 @@ class RunnerCalls:
         Raises:
             TaskFailedError, RunnerCrashedError: As the runner's call does.
         """
-        async with self._pool.runner(Role.PLAN) as runner:
-            return await runner.call(task, arguments, self._state, self._events_of(owner_id))
+        events = ConsoleEvents(self._api, owner_id)
+        async with self._pool.runner(Role.PLAN) as runner, events.delivered():
+            return await runner.call(task, arguments, self._state, events.append)
 
     @asynccontextmanager
     async def evaluator(self) -> AsyncIterator[Runner]:
@@ -62,12 +64,6 @@ class RunnerCalls:
             return await self._state(method, body)
 
         return await runner.call("evaluate_unit", arguments, state)
-
-    def _events_of(self, owner_id: str) -> OnEvents:
-        async def append(events: list[dict[str, Any]]) -> None:
-            await self._api.owner_events(owner_id, [ConsoleEvent.model_validate(event) for event in events])
-
-        return append
 
     async def _state(self, method: str, body: bytes) -> bytes:
         if method == _GET_PLAN:

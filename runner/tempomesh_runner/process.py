@@ -33,11 +33,11 @@ def main(address: str, authkey_hex: str) -> None:
     os.environ["MAX_FORK_WORKERS"] = "1"
     # SQLMesh would start a thread that reports its use to its makers; nothing may leave an executor's network unasked.
     os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
-    # Imported once, for all children; SQLMesh itself imports pandas only with the first query, which takes most of a
-    # second in each.
-    import pandas.io.sql  # noqa: F401
-
+    # Imported once, for all children.
     from tempomesh_runner import tasks  # noqa: F401
+    from tempomesh_runner.rehearsal import rehearse
+
+    rehearse()
 
     # What is imported by now lives as long as the processes: no collection of theirs walks through it or copies it.
     gc.collect()

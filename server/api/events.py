@@ -19,7 +19,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["progress"])
 
-_POLL_SECONDS = 0.15
+_POLL_SECONDS = 0.1
+_EVENTS_AT_ONCE = 500
 _KEEPALIVE_SECONDS = 15
 _STOP_SECONDS = 2
 
@@ -51,7 +52,7 @@ async def _stream(
         end, events = await run_in_threadpool(_read, access, owner_id, sequence)
         for sequence, event in events:
             yield ServerSentEvent(event.model_dump_json(), event="console", id=str(sequence))
-        if events:
+        if len(events) == _EVENTS_AT_ONCE or (events and end):
             continue
         if end is not None:
             status, error = end
@@ -71,6 +72,8 @@ def _read(
     access: Access, owner_id: str, sequence: int
 ) -> tuple[tuple[str, str | None] | None, list[tuple[int, ConsoleEvent]]]:
     with access.database.transaction(access.project) as transaction:
-        # The status first: whatever was appended before it became final is then among the events.
+        if events := events_after(transaction, owner_id, sequence, _EVENTS_AT_ONCE):
+            return None, events
         end = final_status(transaction, owner_id)
-        return end, events_after(transaction, owner_id, sequence)
+        # Read again: what was appended before the status became final, but after the first look.
+        return end, events_after(transaction, owner_id, sequence, _EVENTS_AT_ONCE) if end else []
