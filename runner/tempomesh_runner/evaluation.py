@@ -35,6 +35,18 @@ _LOG_CHARACTERS = 64 * 1024
 _KEPT_EXECUTIONS = 8
 
 
+class _Execution:
+    """An execution as it is needed for each of its units, read once."""
+
+    def __init__(self, document: dict[str, t.Any]):
+        self.document = document
+        self.deployability_index = DeployabilityIndex.model_validate(document["deployability_index"])
+        self.naming_info = EnvironmentNamingInfo.model_validate(document["naming_info"])
+        self.ids = [SnapshotId(name=s["name"], identifier=s["identifier"]) for s in document["snapshots"]]
+        self.references = dict(zip(self.ids, document["snapshots"], strict=True))
+        self.tables_to_create = frozenset(document["tables_to_create"])
+
+
 class UnitEvaluator:
     """Evaluates units of executions; remembers the executions it has been shown.
 
@@ -44,7 +56,7 @@ class UnitEvaluator:
 
     def __init__(self, context: ProcessContext):
         self._context = context
-        self._executions: OrderedDict[str, dict[str, t.Any]] = OrderedDict()
+        self._executions: OrderedDict[str, _Execution] = OrderedDict()
 
     def evaluate(
         self, *, execution_id: str, execution: dict[str, t.Any] | None, unit: int, recheck: bool
@@ -62,7 +74,7 @@ class UnitEvaluator:
             failure `error`, `cause` and `retryable`.
         """
         if execution is not None:
-            self._executions[execution_id] = execution
+            self._executions[execution_id] = _Execution(execution)
             while len(self._executions) > _KEPT_EXECUTIONS:
                 self._executions.popitem(last=False)
         known = self._executions.get(execution_id)
@@ -95,15 +107,17 @@ class _AuditRecorder(SnapshotEvaluator):
 
 
 class _Unit:
-    def __init__(self, context: ProcessContext, execution: dict[str, t.Any], number: int):
+    def __init__(self, context: ProcessContext, read: _Execution, number: int):
+        execution = read.document
         self._context = context
+        self._read = read
         self._execution = execution
         self._unit = execution["units"][number]
         self._is_plan = execution["owner_kind"] == "plan"
-        self._deployability_index = DeployabilityIndex.model_validate(execution["deployability_index"])
-        self._naming_info = EnvironmentNamingInfo.model_validate(execution["naming_info"])
+        self._deployability_index = read.deployability_index
+        self._naming_info = read.naming_info
         self._snapshots = self._load()
-        self._snapshot = self._snapshots[_snapshot_id(execution["snapshots"][self._unit["snapshot"]])]
+        self._snapshot = self._snapshots[read.ids[self._unit["snapshot"]]]
         self._events: list[Event] = []
         self._console = RelayConsole(self._events.append)
         self._state = _CapturedState(context)
@@ -175,7 +189,7 @@ class _Unit:
                 execution_time=self._execution["execution_time"],
             )
             return
-        was_to_be_created = self._unit["snapshot"] in self._execution["tables_to_create"]
+        was_to_be_created = self._unit["snapshot"] in self._read.tables_to_create
         scheduler.evaluate(
             snapshot=self._snapshot,
             environment_naming_info=self._naming_info,
@@ -238,8 +252,8 @@ class _Unit:
     def _load(self) -> dict[SnapshotId, Snapshot]:
         """The unit's snapshot and its parents, which is what SQLMesh renders it with, as of the preparation."""
         store = self._context.store
-        references = {_snapshot_id(r): r for r in self._execution["snapshots"]}
-        own = _snapshot_id(self._execution["snapshots"][self._unit["snapshot"]])
+        references = self._read.references
+        own = self._read.ids[self._unit["snapshot"]]
         snapshot = store.of_versions({own: references[own]["version"]})[own]
         needed = [own, *(parent for parent in snapshot.parents if parent in references)]
         snapshots = store.of_versions({s: references[s]["version"] for s in needed})
@@ -272,10 +286,6 @@ def _audit(result: t.Any) -> dict[str, t.Any]:
     ran = "failed" if result.count else "success"
     status = "skipped" if result.skipped else ran
     return {"name": result.audit.name, "status": status, "blocking": bool(result.blocking), "count": result.count}
-
-
-def _snapshot_id(reference: dict[str, t.Any]) -> SnapshotId:
-    return SnapshotId(name=reference["name"], identifier=reference["identifier"])
 
 
 def _parse_id(text: str) -> SnapshotId:
