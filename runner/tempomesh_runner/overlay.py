@@ -5,9 +5,37 @@ import typing as t
 from pydantic import BaseModel
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIntervals
 
-__all__ = ["SnapshotOverlay"]
+__all__ = ["MutableFields", "SnapshotOverlay"]
 
 _COLUMNS = ("updated_ts", "unpaused_ts", "unrestorable", "forward_only", "next_auto_restatement_ts")
+
+
+_INTERVALS = ("intervals", "dev_intervals", "pending_restatement_intervals")
+_OTHERS = (*_COLUMNS, "last_altered_ts", "dev_last_altered_ts")
+
+
+class MutableFields(t.NamedTuple):
+    """All that an overlay may have set in a snapshot, to be set again."""
+
+    intervals: list[list[tuple[int, int]]]
+    others: list[t.Any]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> t.Self:
+        """The fields as they are now."""
+        return cls(
+            [list(getattr(snapshot, field)) for field in _INTERVALS],
+            [getattr(snapshot, field) for field in _OTHERS],
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Undoes what has been done to the snapshot since, if anything."""
+        if MutableFields.of(snapshot) == self:
+            return
+        for field, intervals in zip(_INTERVALS, self.intervals, strict=True):
+            setattr(snapshot, field, list(intervals))
+        for field, value in zip(_OTHERS, self.others, strict=True):
+            setattr(snapshot, field, value)
 
 
 class SnapshotOverlay(BaseModel):

@@ -3,12 +3,13 @@
 import json
 import typing as t
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlmesh.core.plan.definition import EvaluatablePlan
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIdLike
 from sqlmesh.utils.errors import SQLMeshError
 
+from tempomesh_runner.overlay import MutableFields
 from tempomesh_runner.state import RemoteStateSync, Transport
 
 __all__ = ["GET_PLAN", "SnapshotStore"]
@@ -17,6 +18,19 @@ GET_PLAN = "get_plan"
 """A call beside the state contract, answered by the executor itself: the stored plan of an id."""
 
 _KEPT_PLANS = 2
+
+
+class _Seen(t.NamedTuple):
+    """Snapshots as they were in state when it had a stamp."""
+
+    stamp: str
+    snapshots: list[tuple[Snapshot, MutableFields]]
+
+    def is_of(self, ids: Sequence[SnapshotId], kept: Mapping[SnapshotId, Snapshot]) -> bool:
+        """Whether it is of these snapshots, and of the very objects that are kept of them now."""
+        return len(ids) == len(self.snapshots) and all(
+            kept[snapshot_id] is snapshot for snapshot_id, (snapshot, _) in zip(ids, self.snapshots, strict=True)
+        )
 
 
 class SnapshotStore:
@@ -31,6 +45,7 @@ class SnapshotStore:
         self._state = state
         self._transport = transport
         self._kept: dict[SnapshotId, Snapshot] = {}
+        self._seen: _Seen | None = None
         self._plans: OrderedDict[str, EvaluatablePlan] = OrderedDict()
         self._seeds: dict[str, dict[SnapshotId, Snapshot]] = {}
 
@@ -49,14 +64,30 @@ class SnapshotStore:
         """
         wanted = [s.snapshot_id for s in ids]
         kept = [s for s in wanted if s in self._kept]
-        overlays = {o.snapshot_id: o for o in self._state.get_snapshot_overlays(kept)} if kept else {}
+        if kept:
+            self._refresh(kept)
+        return self.get(wanted)
+
+    def _refresh(self, kept: list[SnapshotId]) -> None:
+        # Before the overlays: what changes in between makes the next stamp another.
+        stamp = self._state.get_snapshots_stamp(kept)
+        seen = self._seen
+        if stamp is not None and seen is not None and stamp == seen.stamp and seen.is_of(kept, self._kept):
+            for snapshot, fields in seen.snapshots:
+                fields.restore(snapshot)
+            return
+        self._seen = None
+        overlays = {o.snapshot_id: o for o in self._state.get_snapshot_overlays(kept)}
+        current = []
         for snapshot_id in kept:
-            overlay = overlays.get(snapshot_id)
-            if overlay is not None and overlay.belongs_to(self._kept[snapshot_id]):
-                overlay.lay_over(self._kept[snapshot_id])
+            overlay, snapshot = overlays.get(snapshot_id), self._kept[snapshot_id]
+            if overlay is not None and overlay.belongs_to(snapshot):
+                overlay.lay_over(snapshot)
+                current.append((snapshot, MutableFields.of(snapshot)))
             else:
                 del self._kept[snapshot_id]
-        return self.get(wanted)
+        if stamp is not None and len(current) == len(kept):
+            self._seen = _Seen(stamp, current)
 
     def of_versions(self, versions: Mapping[SnapshotId, str | None]) -> dict[SnapshotId, Snapshot]:
         """Snapshots as they were loaded, of the versions that an execution was prepared with.

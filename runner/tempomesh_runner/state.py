@@ -46,6 +46,7 @@ READ_METHODS = frozenset(
     {
         "get_snapshots",
         "get_snapshot_overlays",
+        "get_snapshots_stamp",
         "get_snapshots_by_names",
         "snapshots_exist",
         "get_intervals",
@@ -104,6 +105,13 @@ class RemoteStateSync(StateSync):
     def get_snapshot_overlays(self, snapshot_ids: Iterable[SnapshotIdLike]) -> list[SnapshotOverlay]:
         """What may have changed in snapshots that the caller has kept; of those that no longer exist, nothing."""
         return [SnapshotOverlay(**o) for o in self._call("get_snapshot_overlays", ids=_ids(snapshot_ids))]
+
+    def get_snapshots_stamp(self, snapshot_ids: Iterable[SnapshotIdLike]) -> str | None:
+        """What is another if anything in state has changed that overlays of these snapshots would say.
+
+        It may change when they do not. None if the other end cannot tell.
+        """
+        return t.cast(str | None, self._call("get_snapshots_stamp", ids=_ids(snapshot_ids)))
 
     def get_snapshots_by_names(
         self, snapshot_names: Iterable[str], current_ts: int | None = None, exclude_expired: bool = True
@@ -322,6 +330,9 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "get_snapshot_overlays":
             kept = state.get_snapshots(_parse_ids(args["ids"])).values()
             return [SnapshotOverlay.of(s).model_dump() for s in kept]
+        case "get_snapshots_stamp":
+            # Only the server, which knows its database, can tell without reading everything.
+            return None
         case "get_snapshots_by_names":
             found = state.get_snapshots_by_names(args["names"], args["current_ts"], args["exclude_expired"])
             return [_json(s) for s in found]

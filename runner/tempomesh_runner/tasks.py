@@ -8,6 +8,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from tempomesh_runner import plans, scheduling
 from tempomesh_runner.causes import encode_cause, is_retryable
 from tempomesh_runner.console import Event
+from tempomesh_runner.crons import remember_crons
 from tempomesh_runner.evaluation import UnitEvaluator
 from tempomesh_runner.process_context import EnvironmentUpdatingError, ProcessContext
 from tempomesh_runner.state import Transport
@@ -24,6 +25,7 @@ class Worker:
     """
 
     def __init__(self, transport: Transport, emit: Callable[[Event], None]):
+        remember_crons()
         self._context = ProcessContext(transport, emit)
         self._units = UnitEvaluator(self._context)
 

@@ -14,7 +14,7 @@ from server.errors import ApiError
 from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
-from server.state_reads import read_overlays, stream_snapshots
+from server.state_reads import read_overlays, stamp_snapshots, stream_snapshots
 from tempomesh_runner.state import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
@@ -52,6 +52,8 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     answered = answer(transaction.state, method, body)
                     preempt_runs(transaction, str(environment["name"]), str(environment["plan_id"]))
                     return answered
+                case "get_snapshots_stamp":
+                    return stamp_snapshots(transaction, orjson.loads(body)["ids"])
                 case _:
                     return answer(transaction.state, method, body)
     except SQLMeshError as error:

@@ -31,7 +31,9 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
 
     from tcloud.scheduler import RemoteContext
     from tcloud.scheduler.session import select_project
+    from tempomesh_runner.crons import remember_crons
 
+    remember_crons()
     _collect_rarely()
     folders = _project_folders(sqlmesh_main.cli, arguments)
     select_project(project_name(), folders)

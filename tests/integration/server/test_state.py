@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
 from server.projects import Role
+from tempomesh_runner.snapshots import SnapshotStore
 from tempomesh_runner.state import READ_METHODS, WRITE_METHODS
 from tests.integration.server.conftest import PROJECT, RunningServer
 from tests.integration.server.states import environment_of, promoted, remote_state, snapshot_of
@@ -50,6 +52,48 @@ def test_overlays_bring_kept_snapshots_up_to_date(server: RunningServer, executo
     with server.database.transaction(PROJECT) as transaction:
         direct = transaction.state.get_snapshots(ids)
     assert {i: s.json() for i, s in kept.items()} == {i: s.json() for i, s in direct.items()}
+
+
+def test_kept_snapshots_follow_state_whatever_changes_in_it(server: RunningServer, executor: httpx.Client) -> None:
+    snapshots = [snapshot_of("trips"), snapshot_of("stations")]
+    promoted(executor, snapshots, "plan-1")
+    remote = remote_state(executor)
+    trips = snapshots[0]
+    store = SnapshotStore(remote, remote._transport)
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: remote.add_snapshots_intervals([_intervals(trips, (FIRST, SECOND))]),
+        lambda: remote.unpause_snapshots(snapshots, "2024-01-05"),
+        lambda: remote.update_auto_restatements({trips.name_version: SECOND}),
+        lambda: remote.update_auto_restatements({trips.name_version: None}),
+        lambda: remote.remove_intervals([(trips, (FIRST, SECOND))]),
+        lambda: remote.compact_intervals(),
+        lambda: remote.delete_snapshots([snapshots[1]]),
+        lambda: remote.push_snapshots([snapshots[1]]),
+    ]
+    for change in changes:
+        change()
+        for _ in range(3):
+            kept = store.current(snapshots)
+            with server.database.transaction(PROJECT) as transaction:
+                direct = transaction.state.get_snapshots([s.snapshot_id for s in snapshots])
+            assert {i: s.json() for i, s in kept.items()} == {i: s.json() for i, s in direct.items()}
+            for snapshot in kept.values():
+                # As a plan's stage and automatic restatements do to the snapshots that they are given.
+                snapshot.intervals.append((SECOND, SECOND + 1))
+                snapshot.dev_intervals = [(FIRST, SECOND)]
+                snapshot.next_auto_restatement_ts = FIRST
+
+
+def test_the_stamp_of_snapshots_changes_only_with_them(executor: httpx.Client) -> None:
+    trips, stations = snapshot_of("trips"), snapshot_of("stations")
+    promoted(executor, [trips, stations], "plan-1")
+    remote = remote_state(executor)
+    before = remote.get_snapshots_stamp([trips])
+    remote.add_snapshots_intervals([_intervals(stations, (FIRST, SECOND))])
+    assert remote.get_snapshots_stamp([trips]) == before
+    remote.add_snapshots_intervals([_intervals(trips, (FIRST, SECOND))])
+    assert remote.get_snapshots_stamp([trips]) != before
 
 
 def test_environments_round_trip(server: RunningServer, executor: httpx.Client) -> None:
