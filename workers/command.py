@@ -1,6 +1,7 @@
 """`tcloud worker` and `tcloud executor`."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -84,6 +85,9 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # What is imported by now lives as long as the process: every full collection would walk through it again.
+        gc.collect()
+        gc.freeze()
         await serve(stop)
 
     try:

@@ -46,12 +46,17 @@ async def follow(
 
 async def _stream(
     request: Request, stopping: anyio.Event, access: Access, owner_id: str, sequence: int
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[bytes | ServerSentEvent]:
     # Where the server stops, the stream just ends: the client goes on where it was, once there is a server again.
     while not stopping.is_set() and not await request.is_disconnected():
         end, events = await run_in_threadpool(_read, access, owner_id, sequence)
-        for sequence, event in events:
-            yield ServerSentEvent(event.model_dump_json(), event="console", id=str(sequence))
+        if events:
+            sequence = events[-1][0]
+            # All of them in one piece: each piece goes through every layer between here and the socket.
+            yield b"".join(
+                ServerSentEvent(event.model_dump_json(), event="console", id=str(number)).encode()
+                for number, event in events
+            )
         if len(events) == _EVENTS_AT_ONCE or (events and end):
             continue
         if end is not None:
