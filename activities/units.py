@@ -148,6 +148,7 @@ def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> Finis
         cause=outcome.get("cause"),
         log=outcome.get("log"),
         audits=[Audit.model_validate(audit) for audit in outcome.get("audits", [])],
+        interval=outcome.get("interval"),
         intervals=outcome.get("intervals"),
         events=[ConsoleEvent.model_validate(event) for event in outcome.get("events", [])],
     )

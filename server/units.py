@@ -376,6 +376,7 @@ def _close_record(transaction: Transaction, finish: FinishUnit) -> bool:
             cause=finish.cause,
             log=finish.log,
             audits=[audit.model_dump(mode="json") for audit in finish.audits],
+            **({"interval_start": finish.interval[0], "interval_end": finish.interval[1]} if finish.interval else {}),
         )
         .returning(evaluations.c.evaluation_id)
     ).first()

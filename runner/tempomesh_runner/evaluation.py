@@ -22,6 +22,7 @@ from sqlmesh.core.snapshot import (
     SnapshotIdBatch,
     SnapshotIntervals,
 )
+from sqlmesh.core.snapshot.definition import Interval, remove_interval
 from sqlmesh.utils.date import now_timestamp
 
 from tempomesh_runner.causes import encode_cause, is_retryable
@@ -91,7 +92,14 @@ class _CapturedState(RemoteStateSync):
         self.added: SnapshotIntervals | None = None
 
     def add_snapshots_intervals(self, snapshots_intervals: t.Sequence[SnapshotIntervals]) -> None:
-        (self.added,) = snapshots_intervals
+        (added,) = snapshots_intervals
+        if self.added is None:
+            self.added = added
+            return
+        for interval in added.intervals:
+            self.added.add_interval(*interval)
+        for interval in added.dev_intervals:
+            self.added.add_dev_interval(*interval)
 
 
 class _AuditRecorder(SnapshotEvaluator):
@@ -102,8 +110,9 @@ class _AuditRecorder(SnapshotEvaluator):
         self.audits: list[t.Any] = []
 
     def audit(self, snapshot: Snapshot, **kwargs: t.Any) -> list[t.Any]:
-        self.audits = super().audit(snapshot, **kwargs)
-        return self.audits
+        results = super().audit(snapshot, **kwargs)
+        self.audits += results
+        return results
 
 
 class _Unit:
@@ -121,13 +130,17 @@ class _Unit:
         self._events: list[Event] = []
         self._console = RelayConsole(self._events.append)
         self._state = _CapturedState(context)
+        self._intervals = [tuple(self._unit["interval"])] if self._unit.get("interval") else []
+        self._was_written = False
         owner = execution["owner_id"]
         evaluator = (context.for_plan if self._is_plan else context.for_run)(owner, execution["gateway"])
         self._evaluator = _AuditRecorder(evaluator)
 
     def evaluate(self, *, recheck: bool) -> dict[str, t.Any]:
-        if recheck and not self._is_plan and self._done_since():
-            return {"status": "success", "skipped": True, "intervals": None, "audits": [], "events": [], "log": ""}
+        if recheck and not self._is_plan and self._intervals:
+            self._leave_out_what_others_did()
+            if not self._intervals:
+                return {"status": "success", "intervals": None, "audits": [], "events": [], "log": ""}
         outcome: dict[str, t.Any] = {"status": "success"}
         with _captured_output() as log:
             try:
@@ -142,6 +155,7 @@ class _Unit:
         added = self._state.added if outcome["status"] == "success" else None
         return {
             **outcome,
+            "interval": self._interval,
             "intervals": json.loads(added.json()) if added is not None else None,
             "audits": [_audit(result) for result in self._evaluator.audits],
             "events": self._events,
@@ -169,13 +183,13 @@ class _Unit:
         started = now_timestamp()
         duration_ms: int | None = None
         try:
-            self._evaluate(scheduler)
+            for start, end in self._intervals:
+                self._evaluate(scheduler, start, end)
             duration_ms = now_timestamp() - started
         finally:
             self._report(duration_ms)
 
-    def _evaluate(self, scheduler: Scheduler) -> None:
-        start, end = self._unit["interval"]
+    def _evaluate(self, scheduler: Scheduler, start: int, end: int) -> None:
         batch_index = self._unit["batch_index"]
         selected = self._execution["selected_models"]
         if self._unit["kind"] == "audit":
@@ -201,11 +215,12 @@ class _Unit:
             allow_destructive_snapshots=set(self._execution["allow_destructive"]),
             allow_additive_snapshots=set(self._execution["allow_additive"]),
             # The first batch of a new table creates it; SQLMesh looks for itself only where this says None.
-            target_table_exists=not was_to_be_created or batch_index > 0,
+            target_table_exists=None if self._was_written else not was_to_be_created or batch_index > 0,
             selected_models=None if selected is None else set(selected),
         )
 
     def _report(self, duration_ms: int | None) -> None:
+        assert self._interval is not None  # noqa: S101 - what is evaluated or audited has one
         batch_index = self._unit["batch_index"]
         failed = sum(1 for result in self._evaluator.audits if result.count)
         # As in SQLMesh: an evaluation that raised has no audit results to count.
@@ -214,7 +229,7 @@ class _Unit:
         triggers = self._execution["auto_restatement_triggers"].get(self._snapshot.name)
         self._console.update_snapshot_evaluation_progress(
             self._snapshot,
-            tuple(self._unit["interval"]),
+            self._interval,
             batch_index,
             duration_ms,
             counted - failed,
@@ -225,29 +240,34 @@ class _Unit:
             auto_restatement_triggers=[_parse_id(trigger) for trigger in triggers] if triggers else None,
         )
 
-    def _done_since(self) -> bool:
-        """Whether somebody has recorded the unit's interval since the execution was prepared.
+    @property
+    def _interval(self) -> Interval | None:
+        """What is evaluated, from its first moment to its last."""
+        return (self._intervals[0][0], self._intervals[-1][1]) if self._intervals else None
 
-        One that was recorded even then is due again (it is within a lookback, or was partial): it is never done.
+    def _leave_out_what_others_did(self) -> None:
+        """Takes out of the unit's interval what others have recorded since the execution was prepared.
+
+        What was recorded even then is due again (it is within a lookback, or was partial), and stays in.
         """
-        if self._unit["interval"] is None or self._is_recorded():
-            return False
         snapshot = self._snapshot
         prepared = snapshot.intervals, snapshot.dev_intervals
+        before = self._recorded()
         snapshot.pending_restatement_intervals = []
         self._context.state.refresh_snapshot_intervals([snapshot])
         # As in `apply_auto_restatements`: what is to be restated counts as missing although it is recorded.
         snapshot.apply_pending_restatement_intervals()
-        try:
-            return self._is_recorded()
-        finally:
-            snapshot.intervals, snapshot.dev_intervals = prepared
+        done = self._recorded()
+        snapshot.intervals, snapshot.dev_intervals = prepared
+        for interval in before:
+            done = remove_interval(done, *interval)
+        for interval in done:
+            self._intervals = remove_interval(self._intervals, *interval)
+        self._was_written = True
 
-    def _is_recorded(self) -> bool:
+    def _recorded(self) -> list[Interval]:
         is_deployable = self._deployability_index.is_deployable(self._snapshot)
-        start, end = self._unit["interval"]
-        recorded = self._snapshot.intervals if is_deployable else self._snapshot.dev_intervals
-        return any(first <= start and end <= last for first, last in recorded)
+        return list(self._snapshot.intervals if is_deployable else self._snapshot.dev_intervals)
 
     def _load(self) -> dict[SnapshotId, Snapshot]:
         """The unit's snapshot and its parents, which is what SQLMesh renders it with, as of the preparation."""

@@ -161,6 +161,8 @@ class FinishUnit(BaseModel):
     """The error as `tempomesh_runner.console` encodes it, so that a terminal shows what SQLMesh would."""
     log: str | None = None
     audits: list[Audit] = []
+    interval: tuple[int, int] | None = None
+    """What was evaluated (half-open, milliseconds since the epoch): less than the unit's where others did the rest."""
     intervals: dict[str, Any] | None = None
     """SQLMesh's `SnapshotIntervals` as JSON; None where nothing is to be recorded."""
     events: list[ConsoleEvent] = []
