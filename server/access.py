@@ -49,12 +49,20 @@ def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
     ) -> Access:
         project = project_of(request)
         if credentials is None:
-            raise ApiError(401, "TM-TOKEN", f"No token was sent for project '{project.namespace}': set TCLOUD_TOKEN.")
+            raise ApiError(
+                401,
+                "TM-TOKEN",
+                f"No token was sent for project '{project.namespace}': set TCLOUD_TOKEN, "
+                "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
+            )
         database: Database = request.app.state.database
         found = await _identify(request, database, project, credentials.credentials)
         if found is None:
             raise ApiError(
-                401, "TM-TOKEN", f"The token is not valid for project '{project.namespace}': check TCLOUD_TOKEN."
+                401,
+                "TM-TOKEN",
+                f"The token is not valid for project '{project.namespace}': check TCLOUD_TOKEN, "
+                "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
             )
         client_id, role = found
         if role not in sufficient:

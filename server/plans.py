@@ -108,7 +108,7 @@ def accept_plan(
             409,
             "TM-VERSION",
             f"The plan was made with SQLMesh {sqlmesh_version}, this project runs {own_version}: "
-            f"install sqlmesh=={own_version} and plan again.",
+            f"run `pip install sqlmesh=={own_version}` and plan again.",
         )
     _check_gateway(transaction, gateway)
     _check_environment(transaction, submission)

@@ -5,6 +5,7 @@ from pathlib import Path
 __all__ = ["ChildFailedError", "StackError"]
 
 TAIL_LINES = 20
+_ERROR = "Error: "
 
 
 class StackError(Exception):
@@ -23,6 +24,16 @@ class ChildFailedError(StackError):
     def __init__(self, message: str, log: Path, since: int = 0) -> None:
         super().__init__(message)
         self.tail = _last_lines(log, since)
+
+    @classmethod
+    def of(cls, name: str, how: str, log: Path, since: int) -> "ChildFailedError":
+        """The error of a process, in its own words where the last that it said is a line for a person."""
+        said = next((line for line in reversed(_last_lines(log, since)) if line.startswith(_ERROR)), None)
+        if said is None:
+            return cls(f"{name} {how}; see {log}.", log, since)
+        error = cls(f"{name}: {said.removeprefix(_ERROR)} (its log: {log})", log, since)
+        error.tail = []
+        return error
 
 
 def _last_lines(log: Path, since: int) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def project_variables(project: Path) -> dict[str, str]:
 
 
 def _read_project(project: Path) -> dict[str, str]:
+    import_module("tcloud.scheduler")  # A project may have `scheduler: {type: cloud}` beside its connection.
     from sqlmesh.core.config import Config
     from sqlmesh.core.config.loader import load_configs
 

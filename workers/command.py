@@ -70,7 +70,8 @@ def _settings(kind: type[Settings]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "TCLOUD_" + "_".join(str(part).upper() for part in first["loc"])
-        raise click.UsageError(f"{name}: {first['msg']}") from error
+        reason = "it is not set" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"{name}: {reason}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     configure_logging(json=settings.log_json)
@@ -78,7 +79,7 @@ def _settings(kind: type[Settings]) -> Settings:
 
 
 def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    from workers.connections import CannotStartError, NotReachableError
+    from workers.connections import CannotStartError, NotAllowedError, NotReachableError, WrongSettingsError
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -92,6 +93,10 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
 
     try:
         asyncio.run(main())
+    except WrongSettingsError as error:
+        raise _WrongSettings(str(error)) from error
+    except NotAllowedError as error:
+        raise _NotAllowed(str(error)) from error
     except NotReachableError as error:
         raise _NotReachable(str(error)) from error
     except CannotStartError as error:
@@ -100,6 +105,14 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
 
 class _NotStarted(click.ClickException):
     exit_code = 1
+
+
+class _WrongSettings(click.ClickException):
+    exit_code = 2
+
+
+class _NotAllowed(click.ClickException):
+    exit_code = 3
 
 
 class _NotReachable(click.ClickException):

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import httpx
 import structlog
+from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -14,7 +16,14 @@ from tcloud.api.executor import RefusedError
 from tcloud.wire.executors import Bootstrap
 from workflows.codec import data_converter
 
-__all__ = ["CannotStartError", "NotReachableError", "bootstrap", "connect_temporal"]
+__all__ = [
+    "CannotStartError",
+    "NotAllowedError",
+    "NotReachableError",
+    "WrongSettingsError",
+    "bootstrap",
+    "connect_temporal",
+]
 
 _log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
@@ -28,30 +37,39 @@ class NotReachableError(CannotStartError):
     """Something this process needs does not answer."""
 
 
+class NotAllowedError(CannotStartError):
+    """The token is missing, wrong, or of another role."""
+
+
+class WrongSettingsError(CannotStartError):
+    """A variable that this process reads is missing or means nothing."""
+
+
 async def bootstrap(ask: Callable[[], Awaitable[Bootstrap]], url: str, patience: timedelta) -> Bootstrap:
     """Asks the server what this process has to know, and waits for a server that is still starting.
 
     Raises:
         NotReachableError: If the server does not answer in time.
-        CannotStartError: If the token is refused, or is not one of an executor or worker.
+        NotAllowedError: If the token is refused, or is not one of an executor or worker.
+        WrongSettingsError: If the server has no such project, or is none of Tempomesh.
     """
     deadline = asyncio.get_running_loop().time() + patience.total_seconds()
     while True:
         try:
             answer = await ask()
         except RefusedError as error:
-            raise CannotStartError(str(error)) from error
+            raise _refused(error.status, str(error)) from error
         except httpx.HTTPStatusError as error:
             if error.response.is_client_error:
-                raise CannotStartError(error.response.json().get("message", str(error))) from error
+                raise _refused(error.response.status_code, _message(error.response)) from error
             reason = str(error)
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
+        except ValidationError as error:
+            raise WrongSettingsError(f"No Tempomesh server answers at {url}. Check TCLOUD_URL.") from error
         else:
             if answer.temporal is None or not answer.codec_keys:
-                raise CannotStartError(
-                    "This token is not one of an executor or worker: the server keeps Temporal back."
-                )
+                raise NotAllowedError("This token is not one of an executor or worker: the server keeps Temporal back.")
             return answer
         if asyncio.get_running_loop().time() > deadline:
             raise NotReachableError(f"The server at {url} cannot be reached: {reason}. Check TCLOUD_URL.")
@@ -78,3 +96,18 @@ async def connect_temporal(known: Bootstrap, identity: str) -> Client:
         )
     except (RPCError, RuntimeError) as error:
         raise NotReachableError(f"Temporal at {temporal.address} cannot be reached: {error}") from error
+
+
+def _refused(status: int, message: str) -> CannotStartError:
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return NotAllowedError(message)
+    return WrongSettingsError(message)
+
+
+def _message(response: httpx.Response) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(response.json()["message"])
+    return (
+        f"No Tempomesh server answers at {response.request.url}: whoever does said {response.status_code}. "
+        "Check TCLOUD_URL."
+    )

@@ -28,7 +28,13 @@ from envmanager.pool import Role, RunnerPool, StateCallError
 from envmanager.zygote import Zygote
 from tcloud.api.executor import ExecutorApi, RefusedError
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway
-from workers.connections import CannotStartError, NotReachableError, bootstrap, connect_temporal
+from workers.connections import (
+    CannotStartError,
+    NotReachableError,
+    WrongSettingsError,
+    bootstrap,
+    connect_temporal,
+)
 from workers.settings import ExecutorSettings
 
 __all__ = ["check_executor", "serve_executor"]
@@ -38,6 +44,7 @@ _HEARTBEAT_SECONDS = 5.0
 _IDLE_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 0.5
 _PREFIX = "SQLMESH__"
+_WAREHOUSE_UNREACHABLE = "WarehouseUnreachableError"
 
 
 async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: asyncio.Event, *, once: bool) -> None:
@@ -111,7 +118,7 @@ def _from_env_file(path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
     if not path.is_file():
-        raise CannotStartError(f"TCLOUD_ENV_FILE names {path}, which is not a file.")
+        raise WrongSettingsError(f"TCLOUD_ENV_FILE names {path}, which is not a file.")
     return {k: v for k, v in dotenv_values(path).items() if v is not None and k.upper().startswith(_PREFIX)}
 
 
@@ -120,7 +127,7 @@ def _require_version(known: Bootstrap) -> None:
     if own != known.sqlmesh_version:
         raise CannotStartError(
             f"This executor has SQLMesh {own}, the server has {known.sqlmesh_version}: "
-            f"install sqlmesh=={known.sqlmesh_version} here."
+            f"run `pip install sqlmesh=={known.sqlmesh_version}` in its Python environment and start it again."
         )
 
 
@@ -133,7 +140,11 @@ async def _gateways(pool: RunnerPool) -> list[Gateway]:
             described = await runner.call("describe_gateways", {}, no_state)
     except TaskFailedError as error:
         first_line = str(error).strip().splitlines()[0]
-        raise NotReachableError(f"A gateway of this executor cannot be reached: {first_line}") from error
+        if error.error_type != _WAREHOUSE_UNREACHABLE:
+            raise WrongSettingsError(f"The gateways of this executor: {first_line}") from error
+        raise NotReachableError(
+            f"The warehouse cannot be reached: {first_line} (set by the variables SQLMESH__GATEWAYS__…)"
+        ) from error
     return [Gateway.model_validate(gateway) for gateway in described["gateways"]]
 
 

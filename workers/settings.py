@@ -3,9 +3,12 @@
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tcloud.settings import project_url
 
 __all__ = ["ExecutorSettings", "WorkerSettings"]
 
@@ -15,7 +18,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TCLOUD_", extra="ignore")
 
-    url: str
+    url: Annotated[str, AfterValidator(project_url)]
     """The project's URL, `<server>/sqlmesh/<org>/<project>`."""
     token: SecretStr | None = None
     """Bearer token; takes precedence over the client's secret."""

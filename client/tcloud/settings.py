@@ -14,7 +14,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tcloud.errors import InvalidError
 
-__all__ = ["FILE_NAMES", "Project", "ProjectFile", "Settings", "Variables", "home", "load", "read_file", "variables"]
+__all__ = [
+    "FILE_NAMES",
+    "Project",
+    "ProjectFile",
+    "Settings",
+    "Variables",
+    "home",
+    "load",
+    "project_url",
+    "read_file",
+    "variables",
+]
 
 FILE_NAMES = ("tcloud.yaml", "tcloud.yml")
 _PATH_PARTS = 3
@@ -50,16 +61,7 @@ class Project(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_project_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        path = [part for part in parts.path.split("/") if part]
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.netloc
-            or len(path) < _PATH_PARTS
-            or path[-_PATH_PARTS] != "sqlmesh"
-        ):
-            raise ValueError(f"'{url}' is not of the form https://<host>/sqlmesh/<org>/<project>")
-        return url.rstrip("/")
+        return project_url(url)
 
 
 class ProjectFile(BaseModel):
@@ -117,6 +119,33 @@ class Settings(BaseModel):
     gateway: str | None = None
     extras: list[str] = []
     pip_executable: str | None = None
+
+
+def project_url(url: str) -> str:
+    """A project's URL as it is used: checked, and without a slash at its end.
+
+    Raises:
+        ValueError: If it is not of the form `https://<host>/sqlmesh/<org>/<project>`.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        # What is not to be seen is not repeated.
+        raise ValueError("the URL has a user or password in it; a token goes into TCLOUD_TOKEN")
+    path = [part for part in parts.path.split("/") if part]
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or len(path) < _PATH_PARTS
+        or path[-_PATH_PARTS] != "sqlmesh"
+    ):
+        raise ValueError(f"'{url}' is not of the form https://<host>/sqlmesh/<org>/<project>")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"'{url}' has a port that is none: it is a number up to 65535") from error
+    return url.rstrip("/")
 
 
 def variables() -> Variables:
@@ -192,6 +221,8 @@ def read_file(path: Path) -> ProjectFile:
         return ProjectFile.model_validate(YAML(typ="safe").load(path.read_text()) or {})
     except OSError as error:
         raise InvalidError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"{path} is not a text in UTF-8: it cannot be read from byte {error.start} on.") from error
     except YAMLError as error:
         raise InvalidError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     except ValidationError as error:
@@ -215,5 +246,7 @@ def _reason(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key '{where}'"
+    if first["type"] in ("model_type", "dict_type"):
+        return f"'{where}' has to be a mapping of keys to values" if where else "it has to begin with `projects:`"
     reason = first["msg"].removeprefix("Value error, ")
     return f"'{where}': {reason}" if where and where != "url" else reason

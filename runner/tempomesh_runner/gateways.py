@@ -17,17 +17,21 @@ from sqlmesh.core.config.scheduler import BuiltInSchedulerConfig
 from sqlmesh.core.engine_adapter.base import EngineAdapter
 from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils import CorrelationId
-from sqlmesh.utils.errors import ConfigError
+from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from tempomesh_runner.cancellation import QueryCancellation
 
-__all__ = ["Gateways"]
+__all__ = ["Gateways", "WarehouseUnreachableError"]
 
 _FOREIGN_LOCK_SECONDS = 30.0
 _FOREIGN_LOCK_POLL_SECONDS = 0.5
 _ELSEWHERE = re.compile(r"^[a-z][a-z0-9]+:", re.IGNORECASE)
 """A database that is not a file of this machine: `md:`, `s3://` and the like."""
 _LOCK_HOLDER = re.compile(r"Conflicting lock is held in (.*?)(?:\. |$)")
+
+
+class WarehouseUnreachableError(SQLMeshError):
+    """A warehouse does not answer."""
 
 
 class Gateways:
@@ -53,7 +57,18 @@ class Gateways:
         """Of the queries of all gateways."""
 
     def describe(self) -> list[dict[str, t.Any]]:
-        """What planners have to know of each gateway; asks each warehouse for its catalog."""
+        """What planners have to know of each gateway; asks each warehouse for its catalog.
+
+        Raises:
+            WarehouseUnreachableError: If a warehouse does not answer; the gateway is named.
+        """
+        for name, adapter in self._adapters.items():
+            try:
+                adapter.ping()
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                kind = self._connections[name].type_
+                raise WarehouseUnreachableError(f"gateway '{name}' ({kind}): {reason}") from error
         catalogs = self._default_catalogs
         return [
             {

@@ -1,6 +1,10 @@
 """What an answer that is no success means to a person."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import httpx
+from pydantic import ValidationError
 
 from tcloud.errors import (
     ConflictError,
@@ -12,9 +16,15 @@ from tcloud.errors import (
     TcloudError,
 )
 
-__all__ = ["raise_for_answer", "unreachable"]
+__all__ = ["raise_for_answer", "understood", "unreachable"]
+
+Understood = TypeVar("Understood")
 
 _GATEWAY_ERRORS = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
+
+
+_SAID_BY_PROXIES = (*_GATEWAY_ERRORS, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.TOO_MANY_REQUESTS)
+"""Answers that come from what stands before a server, and are no sign that there is none."""
 
 
 def raise_for_answer(answer: httpx.Response, url: str) -> None:
@@ -27,8 +37,34 @@ def raise_for_answer(answer: httpx.Response, url: str) -> None:
     if answer.is_success:
         return
     code, message, error_type = _error(answer)
+    if message is None and answer.status_code not in _SAID_BY_PROXIES:
+        raise _somebody_else(answer, url)
     kind = _kind(answer.status_code)
     raise kind(message or _own_words(answer, url), code=code, error_type=error_type)
+
+
+def understood(read: Callable[[bytes], Understood], answer: httpx.Response, url: str) -> Understood:
+    """What the body of a successful answer says.
+
+    Args:
+        read: Reads it.
+        answer: The server's answer.
+        url: The project's URL, to be named where the body is not what this client knows.
+
+    Raises:
+        InvalidError: If the body is not what a server of this version answers.
+    """
+    try:
+        return read(answer.content)
+    except ValidationError as error:
+        if "json" in answer.headers.get("content-type", ""):
+            first = error.errors()[0]
+            raise InvalidError(
+                f"{url} answered something that this version of tcloud does not know "
+                f"({'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}). "
+                "Install the version of tempomesh-client that the server has."
+            ) from error
+        raise _somebody_else(answer, url) from error
 
 
 def unreachable(url: str, error: httpx.TransportError) -> NotReachableError:
@@ -71,10 +107,18 @@ def _own_words(answer: httpx.Response, url: str) -> str:
             return f"{url} does not know this token. Set TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET."
         case httpx.codes.FORBIDDEN:
             return f"{url} does not allow this: the token's role is too small."
-        case httpx.codes.NOT_FOUND:
-            return f"{answer.request.url} does not exist. Check TCLOUD_URL: https://<host>/sqlmesh/<org>/<project>."
         case status:
             return f"{url} answered {status} {answer.reason_phrase}. Try again; the server's log says more."
+
+
+def _somebody_else(answer: httpx.Response, url: str) -> InvalidError:
+    said = f"{answer.status_code} {answer.reason_phrase}".rstrip()
+    if answer.has_redirect_location:
+        said += f" and points to {answer.headers['location']}"
+    return InvalidError(
+        f"No Tempomesh server answers at {url}: whoever does said {said}. "
+        "Check TCLOUD_URL: https://<host>/sqlmesh/<org>/<project>."
+    )
 
 
 def _reason(error: httpx.TransportError) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from tcloud.api.answers import raise_for_answer, unreachable
+from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, Executor, Gateway
@@ -89,7 +89,7 @@ class Api:
         if default_catalog is not None:
             params["default_catalog"] = default_catalog
         answer = self._send("POST", "plans", content=plan.encode(), params=params)
-        return Plan.model_validate_json(answer.content)
+        return understood(Plan.model_validate_json, answer, self.url)
 
     def plans(self, environment: str | None = None, limit: int | None = None) -> list[Plan]:
         """Plans, newest first."""
@@ -101,7 +101,7 @@ class Api:
 
     def cancel_plan(self, plan_id: str) -> Plan:
         """Asks for a plan to be stopped."""
-        return Plan.model_validate_json(self._send("POST", f"plans/{_segment(plan_id)}/cancel").content)
+        return understood(Plan.model_validate_json, self._send("POST", f"plans/{_segment(plan_id)}/cancel"), self.url)
 
     def plan_events(self, plan_id: str) -> Iterator[StreamEvent]:
         """Everything that SQLMesh's console was told while the plan was applied, and how it ended."""
@@ -109,7 +109,9 @@ class Api:
 
     def start_run(self, options: RunOptions) -> Run:
         """Starts a run by hand."""
-        return Run.model_validate_json(self._send("POST", "runs", content=options.model_dump_json().encode()).content)
+        return understood(
+            Run.model_validate_json, self._send("POST", "runs", content=options.model_dump_json().encode()), self.url
+        )
 
     def runs(self, environment: str | None = None, limit: int | None = None) -> list[Run]:
         """Runs, newest first."""
@@ -121,7 +123,7 @@ class Api:
 
     def cancel_run(self, run_id: str) -> Run:
         """Asks for a run to be stopped."""
-        return Run.model_validate_json(self._send("POST", f"runs/{_segment(run_id)}/cancel").content)
+        return understood(Run.model_validate_json, self._send("POST", f"runs/{_segment(run_id)}/cancel"), self.url)
 
     def run_events(self, run_id: str) -> Iterator[StreamEvent]:
         """Everything that SQLMesh's console was told during a run, and how it ended."""
@@ -148,11 +150,12 @@ class Api:
         return self._many(Executor, "executors")
 
     def _one(self, model: type[Model], path: str) -> Model:
-        return model.model_validate_json(self._send("GET", path).content)
+        return understood(model.model_validate_json, self._send("GET", path), self.url)
 
     def _many(self, model: type[Model], path: str, **params: str | int | None) -> list[Model]:
         given = {name: value for name, value in params.items() if value is not None}
-        return TypeAdapter(list[model]).validate_json(self._send("GET", path, params=given).content)  # type: ignore[valid-type]
+        many = TypeAdapter(list[model])  # type: ignore[valid-type]
+        return understood(many.validate_json, self._send("GET", path, params=given), self.url)
 
     def _send(
         self, method: str, path: str, *, content: bytes | None = None, params: Mapping[str, Any] | None = None

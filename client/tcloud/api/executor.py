@@ -154,5 +154,8 @@ def _refusal(response: httpx.Response) -> RefusedError:
         body = response.json()
     except ValueError:
         body = {}
-    message = body.get("message", f"The server answered {response.status_code} to {response.request.url.path}.")
+    url = response.request.url
+    message = body.get(
+        "message", f"No Tempomesh server answers at {url}: whoever does said {response.status_code}. Check TCLOUD_URL."
+    )
     return RefusedError(response.status_code, body.get("code", "TM-HTTP"), message, body.get("error_type"))

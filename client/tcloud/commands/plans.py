@@ -28,7 +28,7 @@ def plans() -> None:
 
 @plans.command("list")
 @click.option("--environment", metavar="NAME", help="Only plans of this environment.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @output_option
 def list_plans(environment: str | None, limit: int, output: Format) -> None:
     """List plans, newest first."""

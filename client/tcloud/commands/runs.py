@@ -32,7 +32,7 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--environment", metavar="NAME", help="Only runs of this environment.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @output_option
 def list_runs(environment: str | None, limit: int, output: Format) -> None:
     """List runs, newest first."""

@@ -8,7 +8,7 @@ import click
 from dotenv import dotenv_values
 
 from tcloud.commands.access import project_name
-from tcloud.errors import InvalidError
+from tcloud.errors import InvalidError, TcloudError
 from tcloud.settings import load, variables
 
 __all__ = ["sqlmesh"]
@@ -27,6 +27,7 @@ _ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 def sqlmesh(arguments: tuple[str, ...]) -> None:
     """SQLMesh's own command line: every command, option and exit code is SQLMesh's."""
     _set_sqlmesh_variables()
+    from ruamel.yaml.error import YAMLError
     from sqlmesh.cli import main as sqlmesh_main
 
     from tcloud.scheduler import RemoteContext
@@ -39,7 +40,11 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
     select_project(project_name(), folders)
     _select_gateway(folders)
     setattr(sqlmesh_main, "Context", RemoteContext)  # noqa: B010 (SQLMesh does not export what it imports)
-    exit_code = sqlmesh_main.cli.main(list(arguments), prog_name="tcloud sqlmesh", standalone_mode=False)
+    try:
+        exit_code = sqlmesh_main.cli.main(list(arguments), prog_name="tcloud sqlmesh", standalone_mode=False)
+    except YAMLError as error:
+        # SQLMesh lets it through, and it does not say of which file it is.
+        raise TcloudError(_describe(error, folders)) from error
     if isinstance(exit_code, int) and exit_code:
         raise click.exceptions.Exit(exit_code)
 
@@ -49,6 +54,21 @@ def _collect_rarely() -> None:
     # of the time that a plan takes; the processes that SQLMesh's loader forks inherit this.
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 100)
+
+
+def _describe(error: Exception, folders: list[Path]) -> str:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    broken = "A file of the project"
+    for path in (folder / name for folder in folders for name in ("config.yaml", "config.yml")):
+        try:
+            if path.is_file():
+                YAML(typ="safe").load(path.read_text())
+        except YAMLError:
+            broken = str(path)
+            break
+    return f"{broken} is not valid YAML: {' '.join(str(error).split())}."
 
 
 def _set_sqlmesh_variables() -> None:

@@ -1,5 +1,8 @@
 """Watching a plan or a run without its project: SQLMesh's console, fed from the server."""
 
+from functools import partial
+
+import click
 from sqlmesh.core.console import configure_console, get_console
 
 from tcloud.api.client import Api
@@ -9,6 +12,8 @@ from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.runs import log_nothing_to_do
 from tcloud.scheduler.session import current_session, select_project
 from tcloud.scheduler.state import cloud_state
+from tcloud.scheduler.waiting import telling_of_executors
+from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 
@@ -25,7 +30,10 @@ def watch_plan(project: str | None, plan_id: str) -> None:
     plan = api.plan(plan_id)
     console = get_console()
     state = cloud_state(api)
-    with detachable(console, f"Plan '{plan_id}'", "plans", plan_id):
+    with (
+        detachable(console, f"Plan '{plan_id}'", "plans", plan_id),
+        telling_of_executors(api, ExecutorKind.APPLY, console.log_status_update),
+    ):
         wait_for_turn(api, plan, console)
         end = show_events(api.plan_events(plan_id), console, SnapshotResolver(state))
     if end.status != Status.SUCCESS:
@@ -44,7 +52,10 @@ def watch_run(project: str | None, run_id: str) -> None:
     state = cloud_state(api)
     environment = state.get_environment(run.environment)
     expected = {s.snapshot_id for s in environment.snapshots} if environment else set()
-    with detachable(console, f"Run '{run_id}'", "runs", run_id):
+    with (
+        detachable(console, f"Run '{run_id}'", "runs", run_id),
+        telling_of_executors(api, ExecutorKind.RUN, console.log_status_update),
+    ):
         end = show_events(api.run_events(run_id), console, SnapshotResolver(state, expected))
     match end.status:
         case Status.SUCCESS:
@@ -56,14 +67,15 @@ def watch_run(project: str | None, run_id: str) -> None:
 
 
 def wait_for_run(api: Api, run_id: str) -> Run:
-    """Waits for the end of a run without showing anything.
+    """Waits for the end of a run without showing anything but, on stderr, that there is no executor for it.
 
     Raises:
         WorkFailedError: If it failed or was cancelled.
     """
-    for event in api.run_events(run_id):
-        if isinstance(event, End) and event.status not in (Status.SUCCESS, Status.SKIPPED, "nothing_to_do"):
-            raise WorkFailedError(f"Run '{run_id}': {_reason(event)}")
+    with telling_of_executors(api, ExecutorKind.RUN, partial(click.echo, err=True)):
+        for event in api.run_events(run_id):
+            if isinstance(event, End) and event.status not in (Status.SUCCESS, Status.SKIPPED, "nothing_to_do"):
+                raise WorkFailedError(f"Run '{run_id}': {_reason(event)}")
     return api.run(run_id)
 
 

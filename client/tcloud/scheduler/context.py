@@ -14,6 +14,8 @@ from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
 from tcloud.scheduler.session import current_session
+from tcloud.scheduler.waiting import telling_of_executors
+from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import RunOptions
 
 __all__ = ["RemoteContext"]
@@ -103,7 +105,10 @@ class RemoteContext(Context):
         except ConflictError as error:
             raise SQLMeshError(str(error)) from error
         resolver = SnapshotResolver(self.state_sync, expected={s.snapshot_id for s in stored.snapshots})
-        with detachable(self.console, f"Run '{run.run_id}'", "runs", run.run_id):
+        with (
+            detachable(self.console, f"Run '{run.run_id}'", "runs", run.run_id),
+            telling_of_executors(api, ExecutorKind.RUN, self.console.log_status_update),
+        ):
             ended = show_events(api.run_events(run.run_id), self.console, resolver)
         if ended.status == "preempted":
             raise CircuitBreakerError

@@ -12,6 +12,8 @@ from tcloud.api.events import End
 from tcloud.errors import ConflictError
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events, wait_for_turn
 from tcloud.scheduler.session import Session
+from tcloud.scheduler.waiting import telling_of_executors
+from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.statuses import Status
 
 __all__ = ["RemotePlanEvaluator", "raise_for_plan_end"]
@@ -69,7 +71,10 @@ class RemotePlanEvaluator(PlanEvaluator):
             expected={s.snapshot_id for s in plan.environment.snapshots},
             known=plan.new_snapshots,
         )
-        with detachable(self._console, f"Plan '{plan.plan_id}'", "plans", plan.plan_id):
+        with (
+            detachable(self._console, f"Plan '{plan.plan_id}'", "plans", plan.plan_id),
+            telling_of_executors(self._api, ExecutorKind.APPLY, self._console.log_status_update),
+        ):
             wait_for_turn(self._api, submitted, self._console)
             return show_events(self._api.plan_events(plan.plan_id), self._console, resolver)
 

@@ -12,6 +12,7 @@ from tcloud.api.client import Api
 from tcloud.api.events import End, StreamEvent
 from tcloud.errors import Detached
 from tcloud.wire.plans import Plan
+from tcloud.wire.statuses import Status
 from tempomesh_runner.console import replay
 
 __all__ = ["SnapshotResolver", "detachable", "show_events", "wait_for_turn"]
@@ -52,6 +53,8 @@ class SnapshotResolver:
 
 def wait_for_turn(api: Api, plan: Plan, console: Console) -> None:
     """Says which place in its environment's queue a plan has, until it is the first."""
+    if plan.queue_position is None and plan.status is Status.SCHEDULED:
+        console.log_status_update("Waiting for the control worker (`tcloud worker`): none has taken up the plan yet.")
     shown: int | None = None
     while plan.queue_position and not plan.status.is_final:
         if plan.queue_position != shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIdLike
 from sqlmesh.core.snapshot.cache import SnapshotCache
+from sqlmesh.core.state_sync.base import Versions
 from sqlmesh.utils import errors
 from sqlmesh.utils.errors import SQLMeshError
 
@@ -60,6 +61,19 @@ class CloudStateSync(RemoteStateSync):
         # A person's request and no write to the state: the server always protects prod.
         with _sqlmesh_errors():
             self._api.invalidate_environment(name)
+
+    def get_versions(self, validate: bool = True) -> Versions:
+        """As SQLMesh's, but what it says of another version ends with what to do here: the server migrates, not a user.
+
+        Raises:
+            SQLMeshError: If the project's state is of another version than this machine's SQLMesh.
+        """
+        try:
+            return super().get_versions(validate=validate)
+        except SQLMeshError as error:
+            wanted = super().get_versions(validate=False)
+            said = str(error).split(" Please ")[0]
+            raise SQLMeshError(f"{said} Run `pip install sqlmesh=={wanted.sqlmesh_version}` here.") from error
 
     def recycle(self) -> None:
         """Closes the connections to the server; the next call opens new ones."""

@@ -61,6 +61,12 @@ class Server:
             headers={"Authorization": "Bearer executor", "Content-Type": "application/json"},
         ).raise_for_status()
 
+    def executors(self) -> list[dict[str, object]]:
+        """What the server knows of executors."""
+        answer = httpx.get(f"{self.url}/api/executors", headers={"Authorization": "Bearer viewer"}).raise_for_status()
+        found: list[dict[str, object]] = answer.json()
+        return found
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -26,7 +26,9 @@ def test_exit_codes(status: int, exit_code: int) -> None:
     assert str(raised.value) == "What, where, what to do."
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "TCLOUD_TOKEN"), (403, "role"), (404, "TCLOUD_URL"), (502, "502")])
+@pytest.mark.parametrize(
+    ("status", "hint"), [(401, "TCLOUD_TOKEN"), (403, "role"), (404, "TCLOUD_URL"), (500, "TCLOUD_URL"), (502, "502")]
+)
 def test_words_for_answers_of_others(status: int, hint: str) -> None:
     for body in (None, {"detail": "Not Found"}, ["no object"]):
         with pytest.raises(TcloudError, match=hint):
