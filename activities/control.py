@@ -8,7 +8,8 @@ from temporalio.exceptions import ApplicationError
 
 from activities.schedules import EnvironmentSchedules
 from tcloud.api.control import ControlApi
-from tcloud.wire.executions import ExecutionOutcome
+from tcloud.wire.environments import UnscheduledCron
+from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from workflows.interfaces import ControlActivities
 from workflows.payloads import EnvironmentRef, ExecutionRef, PlanOutcome, RunOutcome, StageStatus
 
@@ -55,7 +56,19 @@ class ServerBackedControlActivities(ControlActivities):
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         name = environment.environment
         if name in _SCHEDULED_ENVIRONMENTS:
-            await self._schedules.sync(name, await self._api.crons(name))
+            left_out = await self._schedules.sync(name, await self._api.crons(name))
+            await _recorded(self._api.unscheduled(name, left_out))
+            if left_out and environment.plan_id is not None:
+                warnings = [ConsoleEvent(type="log_warning", payload=_warning(cron)) for cron in left_out]
+                await _recorded(self._api.owner_events(environment.plan_id, warnings))
+
+
+def _warning(left_out: UnscheduledCron) -> dict[str, object]:
+    message = (
+        f"{left_out.reason} These models do not run by themselves: {', '.join(left_out.models)}. "
+        "Give them another cron or cron_tz, or run them with `tcloud runs start`."
+    )
+    return {"short_message": message, "long_message": None}
 
 
 async def _recorded(call: Awaitable[None]) -> None:

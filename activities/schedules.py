@@ -22,7 +22,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crons import CronNotTranslatableError, schedule_spec
-from tcloud.wire.environments import CronGroup
+from tcloud.wire.environments import CronGroup, UnscheduledCron
 from workflows.attributes import ENVIRONMENT, KIND, TRIGGER
 from workflows.interfaces import CONTROL_QUEUE
 from workflows.payloads import RunInput
@@ -49,10 +49,13 @@ class EnvironmentSchedules:
     def __init__(self, client: Client):
         self._client = client
 
-    async def sync(self, environment: str, crons: Sequence[CronGroup]) -> None:
+    async def sync(self, environment: str, crons: Sequence[CronGroup]) -> list[UnscheduledCron]:
         """Creates, changes and deletes schedules until there is exactly one for each group.
 
-        A cron that cannot be translated is left out and logged; the others are scheduled all the same.
+        A cron that Temporal does not take is left out; the others are scheduled all the same.
+
+        Returns:
+            What was left out, and why.
 
         Raises:
             RPCError: If Temporal cannot be reached.
@@ -61,9 +64,15 @@ class EnvironmentSchedules:
         existing = await self._existing(environment)
         limit = asyncio.Semaphore(_AT_ONCE)
 
+        refused: list[UnscheduledCron] = []
+
         async def put(schedule_id: str, group: CronGroup) -> None:
             async with limit:
-                await self._put(schedule_id, environment, group, existing.get(schedule_id))
+                try:
+                    await self._put(schedule_id, environment, group, existing.get(schedule_id))
+                except CronNotTranslatableError as error:
+                    _log.warning("cron_not_scheduled", environment=environment, cron=group.cron, reason=str(error))
+                    refused.append(UnscheduledCron(**group.model_dump(), reason=str(error)))
 
         async def delete(schedule_id: str) -> None:
             async with limit:
@@ -73,6 +82,7 @@ class EnvironmentSchedules:
             *(put(schedule_id, group) for schedule_id, group in wanted.items()),
             *(delete(schedule_id) for schedule_id in existing.keys() - wanted.keys()),
         )
+        return sorted(refused, key=lambda left_out: (left_out.cron, left_out.timezone))
 
     async def _existing(self, environment: str) -> dict[str, str]:
         """Schedule id to the fingerprint in its memo: `describe` would give back a compiled spec."""
@@ -86,11 +96,7 @@ class EnvironmentSchedules:
 
     async def _put(self, schedule_id: str, environment: str, group: CronGroup, existing: str | None) -> None:
         log = _log.bind(environment=environment, cron=group.cron, timezone=group.timezone)
-        try:
-            schedule = _schedule(environment, group)
-        except CronNotTranslatableError as error:
-            log.warning("cron_not_scheduled", reason=str(error), models=group.models)
-            return
+        schedule = _schedule(environment, group)
         fingerprint = _fingerprint(group)
         if existing == fingerprint:
             return
@@ -104,6 +110,13 @@ class EnvironmentSchedules:
             await self._client.create_schedule(
                 schedule_id, schedule, memo=memo, search_attributes=_search_attributes(environment)
             )
+        except RPCError as error:
+            if error.status is not RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            # A timezone that Python knows and Temporal does not, for one; asking again would not help.
+            raise CronNotTranslatableError(
+                f"Cron '{group.cron}' in {group.timezone} cannot be scheduled: {error.message}."
+            ) from error
         except ScheduleAlreadyRunningError:
             await self._client.get_schedule_handle(schedule_id).update(lambda found: _updated(found, schedule))
         log.info("schedule_set", schedule_id=schedule_id, models=len(group.models))

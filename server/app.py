@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Annotated
 
@@ -17,14 +19,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import environments, events, executors, plans, runs, state, units
+from server.api import codec, environments, events, executors, plans, runs, state, units
+from server.api.answers import EVERYWHERE
+from server.binding import RequestLogs
+from server.bodies import LimitBodies
 from server.compression import GunzipRequests
+from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.preemption import PromotedSnapshots
 from server.projects import Project
+from server.retention import keep_expiring
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
 from server.waiting import keep_submitting
@@ -34,11 +41,36 @@ __all__ = ["create_app"]
 _log = structlog.get_logger(__name__)
 _PROJECT_PATH = "/sqlmesh/{org}/{project}"
 _SMALLEST_COMPRESSED_BYTES = 2048
-_ROUTERS = (plans.router, runs.router, events.router, units.router, environments.router, executors.router, state.router)
+_ROUTERS = (
+    plans.router,
+    runs.router,
+    events.router,
+    units.router,
+    environments.router,
+    executors.router,
+    state.router,
+    codec.router,
+)
 _DESCRIPTION = """
-Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token.
-Errors are `{"code": "TM-…", "message": "what, where, what to do"}`. Times are UTC; intervals are half-open.
+Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token, whose
+client has a role: `viewer`, `developer` and `admin` for people, each including the one before, `executor` and `worker`
+for machines. Errors are `{"code": "TM-…", "message": "what, where, what to do"}`, and `error_type` where SQLMesh raised
+it; the codes are stable. Times are UTC; intervals are half-open.
 """
+_TAGS = [
+    {
+        "name": "plans",
+        "description": "Submit, list, cancel; their evaluations. Executors and workers report here.",
+    },
+    {"name": "runs", "description": "Start, list, cancel; evaluations. Executors and workers report here."},
+    {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
+    {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
+    {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
+    {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
+    {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
+    {"name": "codec", "description": "Temporal's remote data encoding: how the Web UI shows what is encrypted."},
+    {"name": "health", "description": "For load balancers and supervisors; without a token."},
+]
 
 
 def create_app(settings: ServerSettings, database: Database, projects: Sequence[Project]) -> FastAPI:
@@ -48,6 +80,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as background:
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
+            background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
             yield
             background.cancel_scope.cancel()
         await app.state.temporal.close()
@@ -56,6 +89,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         title="Tempomesh",
         version=version("tempomesh"),
         description=_DESCRIPTION,
+        openapi_tags=_TAGS,
         lifespan=lifespan,
         redoc_url=None,
         # It guards against forged requests of a browser with cookies; here a token in a header is what counts.
@@ -70,11 +104,16 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.promoted = PromotedSnapshots()
     app.state.temporal = TemporalGateway(settings)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(LimitBodies, limit=settings.max_body_bytes)
     app.add_middleware(GunzipRequests)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
+    app.add_middleware(CodecCors, settings=settings)
+    app.add_middleware(RequestLogs)
     app.include_router(_health)
     for router in _ROUTERS:
-        app.include_router(router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)])
+        app.include_router(
+            router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)], responses=EVERYWHERE
+        )
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -140,7 +179,8 @@ async def _api_error(_request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     message = f"{request.method} {request.url.path}: {error.detail}."
-    return JSONResponse({"code": "TM-HTTP", "message": message}, status_code=error.status_code, headers=error.headers)
+    code = "TM-SIZE" if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else "TM-HTTP"
+    return JSONResponse({"code": code, "message": message}, status_code=error.status_code, headers=error.headers)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

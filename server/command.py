@@ -1,18 +1,23 @@
 """`tcloud server`."""
 
 import gc
-import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
-import structlog
 import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
+
+from telemetry.logs import configure_logging
+
+if TYPE_CHECKING:
+    from server.settings import ServerSettings
 
 __all__ = ["server"]
 
@@ -32,7 +37,7 @@ def server() -> None:
         settings = ServerSettings()
     except ValidationError as error:
         raise click.UsageError(_settings_line(error)) from error
-    _configure_logging(json=settings.log_json)
+    configure_logging(json=settings.log_json, secrets=_secrets(settings))
     from sqlmesh.core.analytics import disable_analytics
     from sqlmesh.utils.errors import SQLMeshError
 
@@ -104,21 +109,10 @@ def _settings_line(error: ValidationError) -> str:
     return f"{name}: {first['msg']}"
 
 
-def _configure_logging(*, json: bool) -> None:
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+def _secrets(settings: "ServerSettings") -> Iterator[str]:
+    url = settings.database_url.get_secret_value()
+    yield url
+    if (password := urlsplit(url).password) is not None:
+        yield password
+    yield from (key.get_secret_value() for key in settings.codec_keys.values())
+    yield from (client.secret.get_secret_value() for client in settings.clients)

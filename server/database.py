@@ -58,7 +58,10 @@ class Database:
     """
 
     def __init__(self, url: str, pool_size: int, cache_dir: Path):
-        self.engine: Engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=False)
+        # Its errors are logged, and parameters are rows.
+        self.engine: Engine = create_engine(
+            url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=False, hide_parameters=True
+        )
         self._states = StatePool(cache_dir)
 
     @contextmanager

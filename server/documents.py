@@ -21,6 +21,8 @@ class DocumentKind(StrEnum):
     EXECUTION = "execution"
     OUTCOME = "outcome"
     """How an execution ended."""
+    UNSCHEDULED = "unscheduled"
+    """Which crons of an environment Temporal does not take."""
     PROMOTION = "promotion"
     """What SQLMesh answered to a plan's promotion of its environment."""
 

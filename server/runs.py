@@ -3,15 +3,17 @@
 import re
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
 from server.environments import summary_of
 from server.errors import ApiError
+from server.evaluations import evaluations_of
 from server.owners import NOTHING_TO_DO, close_owner
-from server.schema import evaluations, event_streams, events, runs
-from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
+from server.schema import event_streams, events, runs
+from tcloud.wire.executions import OwnerKind
+from tcloud.wire.runs import Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
 
 __all__ = ["begin_run", "create_run", "forget_run", "one_run", "runs_of", "set_run_status"]
@@ -82,7 +84,9 @@ def one_run(transaction: Transaction, run_id: str) -> Run:
         ApiError: 404 if there is none.
     """
     run = _run(_row(transaction, run_id))
-    return run.model_copy(update={"evaluations": _evaluations(transaction, run)})
+    return run.model_copy(
+        update={"evaluations": evaluations_of(transaction, OwnerKind.RUN, run_id, is_over=run.status.is_final)}
+    )
 
 
 def runs_of(transaction: Transaction, environment: str | None, limit: int) -> list[Run]:
@@ -159,34 +163,3 @@ def _unknown(transaction: Transaction, run_id: str) -> ApiError:
 
 def _run(row: Row[tuple[object, ...]]) -> Run:
     return Run.model_validate(dict(row._mapping))
-
-
-def _evaluations(transaction: Transaction, run: Run) -> list[Evaluation]:
-    rows = transaction.connection.execute(
-        select(evaluations, (evaluations.c.lease_expires_at < func.now()).label("is_lost"))
-        .where(
-            evaluations.c.project == transaction.project.namespace,
-            evaluations.c.owner_id == run.run_id,
-        )
-        .order_by(evaluations.c.start_at.nulls_last(), evaluations.c.unit)
-    )
-    return [_evaluation(row, is_over=run.status.is_final) for row in rows]
-
-
-def _evaluation(row: Row[tuple[object, ...]], *, is_over: bool) -> Evaluation:
-    found = dict(row._mapping)
-    if is_over and row.is_lost:
-        # Its executor went away in the middle, and nobody takes it up again.
-        found["status"] = Status.ABORTED.value
-    return Evaluation.model_validate(
-        {
-            **found,
-            "run_id": row.owner_id,
-            "interval_start": _time(row.interval_start),
-            "interval_end": _time(row.interval_end),
-        }
-    )
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

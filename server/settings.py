@@ -56,10 +56,16 @@ class ServerSettings(BaseSettings):
     """Connections to PostgreSQL that are kept."""
     lease: timedelta = timedelta(seconds=30)
     """How long a claim lives that its executor does not renew."""
-    max_plan_bytes: int = 256 * 1024 * 1024
-    """A plan larger than this is refused."""
-    log_json: bool = False
-    """Whether logs are JSON, as production wants them."""
+    max_body_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    """A request whose unpacked body is larger than this is refused; plans are the largest."""
+    retention_days: int = Field(default=30, ge=0)
+    """How long console events and documents of a plan or run are kept after its end; 0 keeps them for ever."""
+    codec_origins: list[str] = []
+    """Origins of Temporal's Web UI besides that of `temporal_ui_url`: pages that may call the codec."""
+    codec_open_to_loopback: bool = False
+    """Whether the Web UI decodes without a token, if browser and server are on one machine; for development only."""
+    log_json: bool | None = None
+    """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
 
     @field_validator("codec_keys")
     @classmethod

@@ -20,6 +20,7 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
+from temporalio.converter import PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -74,6 +75,12 @@ class TemporalGateway:
         self._converter = data_converter(keys)
         self._clients: dict[Project, Client] = {}
         self._lock = asyncio.Lock()
+
+    @property
+    def codec(self) -> PayloadCodec:
+        """What encrypts and decrypts the payloads of every project."""
+        assert self._converter.payload_codec is not None  # noqa: S101 - it was made with one
+        return self._converter.payload_codec
 
     async def client(self, project: Project) -> Client:
         """The client of a project's namespace."""

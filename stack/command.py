@@ -31,8 +31,14 @@ _PORT = click.IntRange(1, 65535)
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Use the connections of this SQLMesh project, in place of a PostgreSQL of its own as the gateway `warehouse`.",
 )
+@click.option("--log-json", is_flag=True, help="Log as JSON, for a machine to read.")
 def dev(
-    data_dir: Path, port: int, temporal_port: int | None, temporal_ui_port: int | None, project: Path | None
+    data_dir: Path,
+    port: int,
+    temporal_port: int | None,
+    temporal_ui_port: int | None,
+    project: Path | None,
+    log_json: bool,
 ) -> None:
     """Run Temporal, PostgreSQL, the server, the worker and two executors on this machine, in the foreground.
 
@@ -46,7 +52,7 @@ def dev(
     """
     from stack.dev import run_dev
 
-    raise SystemExit(run_dev(data_dir, port, temporal_port, temporal_ui_port, project))
+    raise SystemExit(run_dev(data_dir, port, temporal_port, temporal_ui_port, project, log_json=log_json))
 
 
 @click.command(short_help="See it work, from nothing, in less than two minutes.")

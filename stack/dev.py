@@ -36,7 +36,13 @@ class PlainReporter:
 
 
 def run_dev(
-    data_dir: Path, port: int, temporal_port: int | None, temporal_ui_port: int | None, project: Path | None
+    data_dir: Path,
+    port: int,
+    temporal_port: int | None,
+    temporal_ui_port: int | None,
+    project: Path | None,
+    *,
+    log_json: bool = False,
 ) -> int:
     """Runs the stack until SIGINT or SIGTERM; returns the exit code."""
     try:
@@ -46,7 +52,9 @@ def run_dev(
         variables = project_variables(project) if project else None
         data = DataDir(data_dir)
         with data.locked():
-            stack = EmbeddedStack(data, ports, settings, PlainReporter(), gateway_variables=variables)
+            stack = EmbeddedStack(
+                data, ports, settings, PlainReporter(), gateway_variables=variables, log_json=log_json
+            )
             run_until_signal(_serve(stack, variables), stack.supervisor)
     except StackError as error:
         show_error(error)

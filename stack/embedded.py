@@ -11,7 +11,7 @@ from stack.data_dir import DataDir, write_private
 from stack.gateways import connection_variables
 from stack.ports import require_free
 from stack.postgres import SERVER_DATABASE, WAREHOUSE_DATABASE, Postgres
-from stack.processes import ADMIN, Addresses, executor_spec, server_spec, worker_spec
+from stack.processes import ADMIN, Addresses, executor_spec, project_url, server_spec, worker_spec
 from stack.settings import TemporalDevSettings
 from stack.supervisor import Reporter, Supervisor
 from stack.temporal import Temporal
@@ -53,6 +53,7 @@ class EmbeddedStack:
         reporter: who hears how it goes.
         gateway_variables: the executors' connections; None makes the embedded PostgreSQL the gateway `warehouse`.
         is_durable: whether data has to survive a crash of the machine.
+        log_json: whether our own processes log JSON.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EmbeddedStack:
         *,
         gateway_variables: Mapping[str, str] | None = None,
         is_durable: bool = True,
+        log_json: bool = False,
     ) -> None:
         self.data = data
         self.supervisor = Supervisor(reporter)
@@ -78,6 +80,7 @@ class EmbeddedStack:
             data.log("temporal"),
             port=ports.temporal,
             ui_port=ports.temporal_ui,
+            codec_endpoint=f"{project_url(host, ports.server, settings.namespaces[0])}/api/codec",
         )
         self.addresses = Addresses(
             host=host,
@@ -86,6 +89,7 @@ class EmbeddedStack:
             temporal_ui=self._temporal.ui_url,
             namespace=settings.namespaces[0],
             database_url=self._postgres.url(SERVER_DATABASE),
+            log_json=log_json,
         )
 
     @property

@@ -26,7 +26,7 @@ from stack.data_dir import DataDir
 from tcloud.wire.executors import Executor, ExecutorKind
 from workflows.interfaces import CONTROL_QUEUE
 
-__all__ = ["Addresses", "executor_spec", "server_spec", "tcloud_command", "worker_spec"]
+__all__ = ["Addresses", "executor_spec", "project_url", "server_spec", "tcloud_command", "worker_spec"]
 
 ADMIN = "admin"
 WORKER = "worker"
@@ -43,7 +43,7 @@ _EXECUTORS = TypeAdapter(list[Executor])
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where everything is."""
+    """What every process is told: where the others are, and how to log."""
 
     host: str
     port: int
@@ -53,6 +53,8 @@ class Addresses:
     """`<org>.<project>`."""
     database_url: str
     """The server's database, for SQLAlchemy."""
+    log_json: bool = False
+    """Whether everybody logs JSON."""
 
     @property
     def server(self) -> str:
@@ -62,8 +64,13 @@ class Addresses:
     @property
     def project(self) -> str:
         """The project's URL: `TCLOUD_URL`."""
-        org, project = self.namespace.split(".", 1)
-        return f"{self.server}/sqlmesh/{org}/{project}"
+        return project_url(self.host, self.port, self.namespace)
+
+
+def project_url(host: str, port: int, namespace: str) -> str:
+    """The URL of a project."""
+    org, project = namespace.split(".", 1)
+    return f"http://{host}:{port}/sqlmesh/{org}/{project}"
 
 
 def tcloud_command() -> list[str]:
@@ -91,6 +98,10 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
             "TEMPOMESH_SERVER_DATABASE_URL": addresses.database_url,
             "TEMPOMESH_SERVER_TEMPORAL_ADDRESS": addresses.temporal,
             "TEMPOMESH_SERVER_TEMPORAL_UI_URL": addresses.temporal_ui,
+            # The Web UI has no token to send, and the address bar may say either name of the loopback.
+            "TEMPOMESH_SERVER_CODEC_OPEN_TO_LOOPBACK": "true",
+            "TEMPOMESH_SERVER_CODEC_ORIGINS": json.dumps([f"http://localhost:{urlsplit(addresses.temporal_ui).port}"]),
+            "TEMPOMESH_SERVER_LOG_JSON": str(addresses.log_json),
             "TEMPOMESH_SERVER_PROJECTS": json.dumps([addresses.namespace]),
             "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({CODEC_KEY_ID: credentials.codec_key.get_secret_value()}),
             "TEMPOMESH_SERVER_CACHE_DIR": str(data.server_cache),
@@ -181,4 +192,5 @@ def _sign_in(data: DataDir, addresses: Addresses, client_id: str, secret: Secret
         "TCLOUD_CLIENT_ID": client_id,
         "TCLOUD_CLIENT_SECRET": secret.get_secret_value(),
         "TCLOUD_HOME": str(data.client_home),
+        "TCLOUD_LOG_JSON": str(addresses.log_json),
     }

@@ -18,8 +18,8 @@ from stack.embedded import EmbeddedStack
 from stack.errors import ChildFailedError
 from stack.guard import MARK
 from stack.processes import tcloud_command
-from stack.project_api import ProjectApi
 from stack.screen import Screen
+from tcloud.api.client import Api
 from tcloud.wire.environments import Schedule
 from tcloud.wire.runs import Run, RunTrigger
 from tcloud.wire.statuses import Status
@@ -42,7 +42,7 @@ class Tour:
         self._stack = stack
         self._screen = screen
         self._project = stack.data.root / EXAMPLE
-        self._api = ProjectApi(stack.addresses.project, stack.client_environment["TCLOUD_CLIENT_SECRET"])
+        self._api = Api(stack.addresses.project, stack.client_environment["TCLOUD_CLIENT_SECRET"])
 
     async def run(self, *, keep: bool) -> None:
         """All the steps, and then the stop, unless everything is to be kept until a signal comes.
@@ -50,8 +50,12 @@ class Tour:
         Raises:
             StackError: if a step fails.
         """
+        with self._api:
+            await self._go(keep=keep)
+
+    async def _go(self, *, keep: bool) -> None:
         screen = self._screen
-        async with screen.moving(), self._stack as stack, self._api:
+        async with screen.moving(), self._stack as stack:
             screen.headline("Starting Temporal, PostgreSQL, the server, the worker and two executors")
             with screen.activity("Starting"):
                 await stack.start()
@@ -111,7 +115,7 @@ class Tour:
 
     async def _schedules(self) -> list[Schedule]:
         while True:
-            if schedules := await self._api.schedules():
+            if schedules := await asyncio.to_thread(self._api.schedules):
                 return schedules
             await asyncio.sleep(POLL_SECONDS)
 
@@ -130,9 +134,9 @@ class Tour:
             raise ChildFailedError(f"The run {run.run_id} ended as {run.status.value}: {run.error_message}", log)
 
     async def _finished_run(self, since: datetime) -> Run | None:
-        for run in await self._api.runs(ENVIRONMENT):
+        for run in await asyncio.to_thread(self._api.runs, ENVIRONMENT, 20):
             if run.trigger is RunTrigger.SCHEDULE and run.start_at >= since and run.status.is_final:
-                return await self._api.run(run.run_id)
+                return await asyncio.to_thread(self._api.run, run.run_id)
         return None
 
     async def _show_rows(self) -> None:

@@ -10,7 +10,7 @@ import click
 from pydantic import ValidationError
 
 from tcloud.wire.executors import ExecutorKind
-from workers.logs import configure_logging
+from telemetry.logs import configure_logging, secrets_of
 from workers.settings import ExecutorSettings, WorkerSettings
 
 __all__ = ["executor", "worker"]
@@ -74,7 +74,7 @@ def _settings(kind: type[Settings]) -> Settings:
         raise click.UsageError(f"{name}: {reason}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    configure_logging(json=settings.log_json)
+    configure_logging(json=settings.log_json, secrets=[settings.bearer, *secrets_of()])
     return settings
 
 

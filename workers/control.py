@@ -12,6 +12,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.control import ServerBackedControlActivities
 from activities.schedules import EnvironmentSchedules
 from tcloud.api.control import ControlApi
+from workers.binding import ActivityLogs
 from workers.connections import bootstrap, connect_temporal
 from workers.settings import WorkerSettings
 from workflows.environment import EnvironmentWorkflow
@@ -52,6 +53,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
             ),
             graceful_shutdown_timeout=_GRACE,
+            interceptors=[ActivityLogs()],
         )
         async with worker:
             _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)

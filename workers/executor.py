@@ -28,6 +28,7 @@ from envmanager.pool import Role, RunnerPool, StateCallError
 from envmanager.zygote import Zygote
 from tcloud.api.executor import ExecutorApi, RefusedError
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway
+from workers.binding import ActivityLogs
 from workers.connections import (
     CannotStartError,
     NotReachableError,
@@ -200,6 +201,7 @@ def _worker(
         ],
         max_concurrent_activities=concurrency,
         graceful_shutdown_timeout=settings.executor_grace,
+        interceptors=[ActivityLogs()],
     )
 
 

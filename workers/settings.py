@@ -26,8 +26,8 @@ class WorkerSettings(BaseSettings):
     """The client that the secret is of; for logs."""
     client_secret: SecretStr | None = None
     """The client's secret, its bearer token."""
-    log_json: bool = False
-    """Whether logs are JSON, as production wants them."""
+    log_json: bool | None = None
+    """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
     start_patience: timedelta = timedelta(seconds=60)
     """How long a process waits at its start for a server that does not answer yet."""
 

@@ -11,15 +11,19 @@ from collections.abc import Iterable, Mapping
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
+from temporalio.exceptions import ApplicationError
 
 __all__ = ["EncryptionCodec", "data_converter"]
 
 _ENCODING = b"binary/tempomesh-zstd-aesgcm"
 _KEY_ID = "tempomesh-key-id"
 _NONCE_BYTES = 12
+_LARGEST_RESULT_BYTES = 1_500_000
+"""Temporal takes 2 MB a payload; a workflow that continues as new adds to what its activities told it."""
 
 
 def data_converter(keys: Mapping[str, bytes]) -> DataConverter:
@@ -61,6 +65,14 @@ class EncryptionCodec(PayloadCodec):
         nonce = os.urandom(_NONCE_BYTES)
         plain = zstandard.ZstdCompressor().compress(payload.SerializeToString())
         sealed = self._ciphers[self._key_id].encrypt(nonce, plain, self._key_id.encode())
+        if activity.in_activity() and len(sealed) > _LARGEST_RESULT_BYTES:
+            raise ApplicationError(
+                f"The result of {activity.info().activity_type} takes {len(sealed)} bytes, and Temporal takes "
+                f"no more than {_LARGEST_RESULT_BYTES}: the plan or run has too many units of work. Plan fewer models "
+                "at once, or a shorter time, or give models a larger `batch_size`.",
+                type="TooLarge",
+                non_retryable=True,
+            )
         return Payload(metadata={"encoding": _ENCODING, _KEY_ID: self._key_id.encode()}, data=nonce + sealed)
 
     def _decode(self, payload: Payload) -> Payload:

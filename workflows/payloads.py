@@ -4,8 +4,9 @@ Nothing here is big: plans, unit DAGs and logs are kept by the server, payloads 
 """
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 __all__ = [
     "EnvironmentRef",
@@ -33,10 +34,25 @@ __all__ = [
 ]
 
 
+_LONGEST_ERROR = 4000
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _LONGEST_ERROR:
+        return text
+    return f"{text[:_LONGEST_ERROR]}… ({len(text) - _LONGEST_ERROR} characters more)"
+
+
+ErrorText = Annotated[str, AfterValidator(_shortened)]
+"""A message of whatever length, cut to what a payload should carry; evaluations have theirs in full."""
+
+
 class EnvironmentRef(BaseModel):
     """Names an environment of the project whose namespace the workflow runs in."""
 
     environment: str
+    plan_id: str | None = None
+    """The plan on whose behalf it is named, if it is one."""
 
 
 class PlanRef(BaseModel):
@@ -77,7 +93,7 @@ class PlanStages(BaseModel):
     """The stages of a plan, in order. `error` is set, and `stages` empty, if SQLMesh refuses the plan."""
 
     stages: list[StageSummary] = []
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class StageRef(BaseModel):
@@ -91,7 +107,7 @@ class StageRef(BaseModel):
 class StageResult(BaseModel):
     """How a stage ended; `error` is SQLMesh's message, None if it succeeded."""
 
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class UnitGraph(BaseModel):
@@ -106,7 +122,7 @@ class UnitGraph(BaseModel):
     dependencies: list[list[int]] = []
     nothing_to_do: bool = False
     has_environment_statements: bool = False
-    error: str | None = None
+    error: ErrorText | None = None
     """The preparation failed for good (a signal raised, a macro is broken)."""
 
 
@@ -233,7 +249,7 @@ class RunOutcome(BaseModel):
     run_id: str
     environment: str
     status: str
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class PlanInput(BaseModel):
@@ -252,7 +268,7 @@ class PlanOutcome(BaseModel):
     plan_id: str
     environment: str
     status: str
-    error: str | None = None
+    error: ErrorText | None = None
 
 
 class StageStatus(BaseModel):
@@ -261,4 +277,4 @@ class StageStatus(BaseModel):
     plan_id: str
     index: int
     status: str
-    error: str | None = None
+    error: ErrorText | None = None

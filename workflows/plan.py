@@ -76,7 +76,7 @@ class PlanWorkflow(UnitsWorkflow):
                 raise _StageFailedError(error)
         await workflow.execute_activity_method(
             ControlActivities.sync_schedules,
-            EnvironmentRef(environment=plan.environment),
+            EnvironmentRef(environment=plan.environment, plan_id=plan.plan_id),
             **RECORD,
         )
 

@@ -2,23 +2,30 @@
 
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
+from pydantic import TypeAdapter
 from sqlmesh.utils.errors import SQLMeshError
 
 from server.access import Access, require
 from server.crons import EnvironmentCrons, next_tick
+from server.database import Transaction
+from server.documents import DocumentKind, find_document, put_document
 from server.environments import all_environments, environment_crons, one_environment, summary_of
 from server.errors import ApiError
 from server.projects import Role
 from server.temporal import KeptSchedule, TemporalGateway
-from tcloud.wire.environments import CronGroup, Environment, Schedule
+from tcloud.wire.environments import CronGroup, Environment, Schedule, UnscheduledCron
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["environments"])
 
+_UNSCHEDULED = TypeAdapter(list[UnscheduledCron])
+
 Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+WorkerOnly = Annotated[Access, Depends(require(Role.WORKER))]
 Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
 
 
@@ -48,6 +55,14 @@ def crons_of(name: str, access: Anyone, crons: Crons) -> list[CronGroup]:
         return environment_crons(transaction, crons, name)
 
 
+@router.put("/environments/{name}/unscheduled", status_code=204, summary="Record which crons Temporal does not take")
+def unscheduled(name: str, body: list[UnscheduledCron], access: WorkerOnly) -> None:
+    """Replaces what was recorded before; `GET schedules` lists them with the reason."""
+    with access.database.transaction(access.project) as transaction:
+        document = orjson.dumps([cron.model_dump() for cron in body])
+        put_document(transaction, DocumentKind.UNSCHEDULED, name, document)
+
+
 @router.post("/environments/{name}/invalidate", status_code=204, summary="Let an environment expire now")
 def invalidate(name: str, access: Developer) -> None:
     """The janitor removes it; `prod` cannot be invalidated."""
@@ -64,7 +79,9 @@ async def schedules(request: Request, access: Anyone, crons: Crons) -> list[Sche
     temporal: TemporalGateway = request.app.state.temporal
     kept = await temporal.schedules(access.project)
     models = await run_in_threadpool(_models, access, crons, {schedule.environment for schedule in kept})
-    return [_schedule(schedule, models) for schedule in sorted(kept, key=lambda s: s.schedule_id)]
+    listed = [_schedule(schedule, models) for schedule in kept]
+    listed += await run_in_threadpool(_left_out, access, crons)
+    return sorted(listed, key=lambda schedule: schedule.schedule_id)
 
 
 def _models(access: Access, crons: EnvironmentCrons, wanted: set[str]) -> dict[tuple[str, str, str], list[str]]:
@@ -75,6 +92,31 @@ def _models(access: Access, crons: EnvironmentCrons, wanted: set[str]) -> dict[t
             for summary in summaries
             for group in crons.get(transaction, summary.name, summary.plan_id).crons
         }
+
+
+def _left_out(access: Access, crons: EnvironmentCrons) -> list[Schedule]:
+    with access.database.transaction(access.project) as transaction:
+        return [
+            Schedule(
+                schedule_id=f"schedule/{summary.name}/{left_out.cron}/{left_out.timezone}",
+                environment=summary.name,
+                next_run_at=None,
+                paused=False,
+                error_message=left_out.reason,
+                **left_out.model_dump(exclude={"reason"}),
+            )
+            for summary in transaction.state.get_environments_summary()
+            for left_out in _recorded_as_left_out(transaction, summary.name)
+            if any(
+                (left_out.cron, left_out.timezone) == (group.cron, group.timezone)
+                for group in crons.get(transaction, summary.name, summary.plan_id).crons
+            )
+        ]
+
+
+def _recorded_as_left_out(transaction: Transaction, environment: str) -> list[UnscheduledCron]:
+    document = find_document(transaction, DocumentKind.UNSCHEDULED, environment)
+    return _UNSCHEDULED.validate_json(document) if document is not None else []
 
 
 def _schedule(kept: KeptSchedule, models: dict[tuple[str, str, str], list[str]]) -> Schedule:

@@ -1,7 +1,7 @@
 """The console events of plans and runs, as server-sent events."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import orjson
@@ -24,12 +24,23 @@ _EVENTS_AT_ONCE = 500
 _KEEPALIVE_SECONDS = 15
 _STOP_SECONDS = 2
 
+_STREAM: dict[str, Any] = {
+    "response_class": EventSourceResponse,
+    "response_model": None,
+    "responses": {
+        200: {
+            "description": "`console` events, each a `ConsoleEvent`, then one `end` with `status` and `error_message`.",
+            "content": {"text/event-stream": {"schema": ConsoleEvent.model_json_schema()}},
+        }
+    },
+}
+
 Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 LastEventId = Annotated[int, Header(description="Where to go on after a lost connection.")]
 
 
-@router.get("/plans/{owner_id}/events", summary="Follow a plan", response_class=EventSourceResponse)
-@router.get("/runs/{owner_id}/events", summary="Follow a run", response_class=EventSourceResponse)
+@router.get("/plans/{owner_id}/events", summary="Follow a plan", **_STREAM)
+@router.get("/runs/{owner_id}/events", summary="Follow a run", **_STREAM)
 async def follow(
     owner_id: str, request: Request, access: Anyone, last_event_id: LastEventId = 0
 ) -> EventSourceResponse:

@@ -1,15 +1,20 @@
 """Plans: submit, watch, cancel; and what executors and workers say of them."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from server.access import Access, require
+from server.api.answers import json_body as _json_body
+from server.api.answers import problems
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
+from server.evaluations import evaluations_of
 from server.plans import (
     StageDocuments,
     Submission,
@@ -24,14 +29,16 @@ from server.plans import (
     set_stage_status,
 )
 from server.projects import Role
-from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from tcloud.wire.executions import OwnerKind
 from tcloud.wire.plans import Plan
+from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["plans"])
+_log = structlog.get_logger(__name__)
 
 Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
@@ -64,7 +71,19 @@ async def _temporal(request: Request) -> TemporalGateway:
 Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
-@router.post("/plans", status_code=201, summary="Submit a plan")
+@router.post(
+    "/plans",
+    status_code=201,
+    summary="Submit a plan",
+    openapi_extra=_json_body("SQLMesh's `EvaluatablePlan`, as its own `.json()` makes it."),
+    responses={
+        200: {"model": Plan, "description": "The plan is here already, and left as it is."},
+        **problems(
+            s409="The environment has moved on (`TM-CONFLICT`), or the planner has another SQLMesh (`TM-VERSION`).",
+            s422="It is no plan (`TM-PLAN`), or no executor serves its gateway (`TM-GATEWAY`).",
+        ),
+    },
+)
 async def submit(
     request: Request,
     response: Response,
@@ -73,8 +92,9 @@ async def submit(
     origin: Annotated[Origin, Query()],
 ) -> Plan:
     """Takes SQLMesh's `EvaluatablePlan` as JSON; a plan that is here already is answered with 200 and left alone."""
-    body = await _body(request)
+    body = await request.body()
     submission = read_submission(body)
+    structlog.contextvars.bind_contextvars(plan_id=submission.plan_id, environment=submission.environment)
     is_new = await run_in_threadpool(_accept, access, submission, body, origin)
     plan = await run_in_threadpool(_one, access, submission.plan_id)
     if not is_new:
@@ -88,6 +108,8 @@ async def submit(
         if is_new:
             await run_in_threadpool(_forget, access, plan.plan_id)
         raise
+    if is_new:
+        _log.info("plan_submitted", by=access.client_id, bytes=len(body), queue_position=position)
     return plan.model_copy(update={"queue_position": position})
 
 
@@ -103,7 +125,15 @@ async def plan(plan_id: str, access: Anyone, temporal: Temporal) -> Plan:
     return (await _with_positions(access, temporal, [found]))[0]
 
 
-@router.post("/plans/{plan_id}/cancel", summary="Stop a plan")
+@router.get("/plans/{plan_id}/evaluations", summary="A plan's evaluations, in the order of their start")
+def evaluations(plan_id: str, access: Anyone) -> list[Evaluation]:
+    """One for each unit of its backfill; a unit that is evaluated again is the same evaluation with a later attempt."""
+    with access.database.transaction(access.project) as transaction:
+        found = one_plan(transaction, plan_id)
+        return evaluations_of(transaction, OwnerKind.PLAN, plan_id, is_over=found.status.is_final)
+
+
+@router.post("/plans/{plan_id}/cancel", summary="Stop a plan", responses=problems(s409="The plan is over (`TM-OVER`)."))
 async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
     """Takes a plan out of its environment's queue, or stops it where it is being applied."""
     found = await run_in_threadpool(_one, access, plan_id)
@@ -111,11 +141,17 @@ async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
         return found
     if found.status.is_final:
         raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({found.status}): there is nothing to cancel.")
+    _log.info("plan_cancelled", by=access.client_id, environment=found.environment)
     is_known = await temporal.cancel_plan(access.project, found.environment, plan_id)
     return await run_in_threadpool(_cancelled, access, plan_id, is_known)
 
 
-@router.get("/plans/{plan_id}/evaluatable", summary="The plan as it was submitted", response_class=Response)
+@router.get(
+    "/plans/{plan_id}/evaluatable",
+    summary="The plan as it was submitted",
+    response_class=JSONResponse,
+    response_model=dict[str, Any],
+)
 def evaluatable(plan_id: str, access: ExecutorOnly) -> Response:
     return _document(access, DocumentKind.PLAN, plan_id)
 
@@ -126,7 +162,12 @@ def stages(plan_id: str, body: StageDocuments, access: ExecutorOnly) -> None:
         put_stages(transaction, plan_id, body)
 
 
-@router.get("/plans/{plan_id}/stages/{index}", summary="One stage's document", response_class=Response)
+@router.get(
+    "/plans/{plan_id}/stages/{index}",
+    summary="One stage's document",
+    response_class=JSONResponse,
+    response_model=dict[str, Any],
+)
 def stage(plan_id: str, index: int, access: ExecutorOnly) -> Response:
     return _document(access, DocumentKind.STAGE, f"{plan_id}.{index}")
 
@@ -137,25 +178,15 @@ def stage_status(plan_id: str, index: int, body: StatusReport, access: Machine) 
         set_stage_status(transaction, plan_id, index, body.status, body.error_message)
 
 
-@router.post("/plans/{plan_id}/status", status_code=204, summary="Record how a plan stands")
+@router.post(
+    "/plans/{plan_id}/status",
+    status_code=204,
+    summary="Record how a plan stands",
+    responses=problems(s409="It is to begin but is over: whoever applies it stops (`TM-OVER`)."),
+)
 def status(plan_id: str, body: StatusReport, access: Annotated[Access, Depends(require(Role.WORKER))]) -> None:
     with access.database.transaction(access.project) as transaction:
         set_plan_status(transaction, plan_id, body.status, body.error_message)
-
-
-async def _body(request: Request) -> bytes:
-    settings: ServerSettings = request.app.state.settings
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > settings.max_plan_bytes:
-            raise ApiError(
-                413,
-                "TM-SIZE",
-                f"The plan is larger than {settings.max_plan_bytes} bytes, as much as this server takes: "
-                "plan fewer models at once, or have TEMPOMESH_SERVER_MAX_PLAN_BYTES raised.",
-            )
-    return bytes(body)
 
 
 async def _with_positions(access: Access, temporal: TemporalGateway, found: list[Plan]) -> list[Plan]:

@@ -2,21 +2,24 @@
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from server.access import Access, require
+from server.api.answers import problems
 from server.errors import ApiError
 from server.projects import Role
 from server.runs import begin_run, create_run, forget_run, one_run, runs_of, set_run_status
 from server.temporal import TemporalGateway
-from tcloud.wire.runs import Run, RunOptions, RunTrigger
+from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["runs"])
+_log = structlog.get_logger(__name__)
 
 Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
@@ -49,12 +52,14 @@ Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 @router.post("/runs", status_code=201, summary="Start a run by hand")
 async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
+    """The options are those of `sqlmesh run`; 404 also if there is no such environment (`TM-ENVIRONMENT`)."""
     run = await run_in_threadpool(_create, access, body)
     try:
         await temporal.start_run(access.project, run.environment, run.run_id)
     except ApiError:
         await run_in_threadpool(_forget, access, run.run_id)
         raise
+    _log.info("run_started", by=access.client_id, environment=run.environment, run_id=run.run_id)
     return run
 
 
@@ -70,7 +75,14 @@ def run(run_id: str, access: Anyone) -> Run:
         return one_run(transaction, run_id)
 
 
-@router.post("/runs/{run_id}/cancel", summary="Stop a run")
+@router.get("/runs/{run_id}/evaluations", summary="A run's evaluations, in the order of their start")
+def evaluations(run_id: str, access: Anyone) -> list[Evaluation]:
+    """The same that `GET runs/{run_id}` has among its fields."""
+    with access.database.transaction(access.project) as transaction:
+        return one_run(transaction, run_id).evaluations or []
+
+
+@router.post("/runs/{run_id}/cancel", summary="Stop a run", responses=problems(s409="The run is over (`TM-OVER`)."))
 async def cancel(run_id: str, access: Developer, temporal: Temporal) -> Run:
     """Evaluations in flight are stopped; what they finished until then is kept."""
     found = await run_in_threadpool(run, run_id, access)
@@ -78,6 +90,7 @@ async def cancel(run_id: str, access: Developer, temporal: Temporal) -> Run:
         return found
     if found.status.is_final:
         raise ApiError(409, "TM-OVER", f"Run '{run_id}' is over ({found.status}): there is nothing to cancel.")
+    _log.info("run_cancelled", by=access.client_id, environment=found.environment)
     await temporal.cancel_run(access.project, run_id)
     return await run_in_threadpool(_abort, access, run_id)
 

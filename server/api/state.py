@@ -1,15 +1,16 @@
 """SQLMesh's state over HTTP: `tempomesh_runner.state` is the contract."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from sqlmesh.utils.errors import SQLMeshError
 
 from server.access import Access, require
+from server.api.answers import json_body
 from server.errors import ApiError
 from server.preemption import preempt_runs
 from server.projects import Role
@@ -24,7 +25,13 @@ router = APIRouter(tags=["state"])
 Caller = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 
 
-@router.post("/state/{method}", summary="Call SQLMesh's StateSync", response_class=Response)
+@router.post(
+    "/state/{method}",
+    summary="Call SQLMesh's StateSync",
+    response_class=JSONResponse,
+    response_model=dict[str, Any] | list[Any] | bool | str | int | None,
+    openapi_extra=json_body("The arguments by name, as `tempomesh_runner.state` sends them."),
+)
 async def call(method: str, request: Request, access: Caller) -> Response:
     """Applies one call of the state contract; callers who are no executors may only read."""
     if method not in READ_METHODS and method not in WRITE_METHODS:

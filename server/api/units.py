@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from server.access import Access, require
+from server.api.answers import json_body, problems
 from server.documents import DocumentKind, get_document
 from server.events import append_events
 from server.executions import ExecutionDocuments, put_execution
@@ -16,6 +17,7 @@ from server.settings import ServerSettings
 from server.units import finish_unit, renew_leases, start_unit
 from tcloud.wire.executions import (
     ConsoleEvent,
+    Execution,
     ExecutionOutcome,
     LeaseRenewal,
     LeasesRenewed,
@@ -26,6 +28,8 @@ from tcloud.wire.executions import (
 __all__ = ["router"]
 
 router = APIRouter(tags=["executions"])
+
+_FENCED = problems(s409="Its lease was lost and the claim may be another's: the result is not recorded (`TM-FENCED`).")
 
 Executor = Annotated[Access, Depends(require(Role.EXECUTOR))]
 Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
@@ -54,7 +58,7 @@ Promoted = Annotated[PromotedSnapshots, Depends(_promoted)]
 Executions = Annotated[ExecutionDocuments, Depends(_executions)]
 
 
-@router.post("/units", summary="End one unit and start the next")
+@router.post("/units", summary="End one unit and start the next", responses=_FENCED)
 def turn(
     body: UnitTurn, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
 ) -> UnitStarted | None:
@@ -76,12 +80,18 @@ def leases(body: LeaseRenewal, access: Executor, settings: Settings) -> LeasesRe
         return renew_leases(transaction, body, settings.lease)
 
 
-@router.put("/executions/{execution_id}", status_code=204, summary="Keep an execution's document")
+@router.put(
+    "/executions/{execution_id}",
+    status_code=204,
+    summary="Keep an execution's document",
+    openapi_extra=json_body("An `Execution`."),
+    responses=problems(s409="A unit of it has begun (`TM-EXECUTION`)."),
+)
 async def put(execution_id: str, request: Request, access: Executor, executions: Executions) -> None:
     await run_in_threadpool(_put, access, executions, execution_id, await request.body())
 
 
-@router.get("/executions/{execution_id}", summary="An execution's document")
+@router.get("/executions/{execution_id}", summary="An execution's document", response_model=Execution)
 def get_execution(execution_id: str, access: Executor) -> Response:
     with access.database.transaction(access.project) as transaction:
         body = get_document(transaction, DocumentKind.EXECUTION, execution_id)

@@ -11,10 +11,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
+from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, Executor, Gateway
 from tcloud.wire.plans import Plan
-from tcloud.wire.runs import Run, RunOptions
+from tcloud.wire.runs import Evaluation, Run, RunOptions
 
 __all__ = ["Api"]
 
@@ -61,6 +62,7 @@ class Api:
                 base_url=self.url + "/api/",
                 headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
                 timeout=_TIMEOUT,
+                trust_env=goes_through_proxies(self.url),
             )
         return self._open
 
@@ -98,6 +100,10 @@ class Api:
     def plan(self, plan_id: str) -> Plan:
         """One plan with its stages."""
         return self._one(Plan, f"plans/{_segment(plan_id)}")
+
+    def plan_evaluations(self, plan_id: str) -> list[Evaluation]:
+        """A plan's evaluations, in the order in which they started."""
+        return self._many(Evaluation, f"plans/{_segment(plan_id)}/evaluations")
 
     def cancel_plan(self, plan_id: str) -> Plan:
         """Asks for a plan to be stopped."""

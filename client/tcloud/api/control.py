@@ -1,13 +1,15 @@
 """What the control worker asks of the server: to record, and which crons an environment has."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import httpx
 from pydantic import TypeAdapter
 
-from tcloud.wire.environments import CronGroup, Environment
-from tcloud.wire.executions import ExecutionOutcome
+from tcloud.api.proxies import goes_through_proxies
+from tcloud.wire.environments import CronGroup, Environment, UnscheduledCron
+from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
 
 __all__ = ["ControlApi"]
@@ -32,6 +34,7 @@ class ControlApi:
             base_url=url.rstrip("/") + "/api/",
             headers={"Authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_SECONDS,
+            trust_env=goes_through_proxies(url),
         )
 
     async def __aenter__(self) -> Self:
@@ -69,6 +72,16 @@ class ControlApi:
             return []
         response.raise_for_status()
         return _CRON_GROUPS.validate_json(response.content)
+
+    async def unscheduled(self, environment: str, left_out: Sequence[UnscheduledCron]) -> None:
+        """Records which crons of an environment Temporal does not take."""
+        body = [cron.model_dump(mode="json") for cron in left_out]
+        (await self._http.put(f"environments/{environment}/unscheduled", json=body)).raise_for_status()
+
+    async def owner_events(self, owner_id: str, events: Sequence[ConsoleEvent]) -> None:
+        """Appends console events of a plan or run."""
+        body = [event.model_dump(mode="json") for event in events]
+        (await self._http.post(f"owners/{owner_id}/events", json=body)).raise_for_status()
 
     async def environments(self) -> list[Environment]:
         """The environments of the project."""

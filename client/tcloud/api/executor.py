@@ -8,6 +8,7 @@ from typing import Self
 import httpx
 from pydantic import BaseModel
 
+from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -60,6 +61,7 @@ class ExecutorApi:
             base_url=url.rstrip("/") + "/api/",
             headers={"Authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_SECONDS,
+            trust_env=goes_through_proxies(url),
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
         )
 

@@ -3,6 +3,7 @@
 import click
 
 from tcloud.commands.access import project_api, project_name
+from tcloud.commands.evaluations import EVALUATION_FIELDS
 from tcloud.output import Format, as_json, output_option, show, show_many
 
 __all__ = ["plans"]
@@ -40,9 +41,11 @@ def list_plans(environment: str | None, limit: int, output: Format) -> None:
 @click.argument("plan_id")
 @output_option
 def show_plan(plan_id: str, output: Format) -> None:
-    """Show one plan and its stages."""
+    """Show one plan, its stages and its evaluations."""
     with project_api() as api:
-        show(as_json(api.plan(plan_id), _FIELDS), output)
+        plan = api.plan(plan_id)
+        evaluations = [as_json(evaluation, EVALUATION_FIELDS) for evaluation in api.plan_evaluations(plan_id)]
+    show({**as_json(plan, _FIELDS), "evaluations": evaluations}, output)
 
 
 @plans.command("cancel")

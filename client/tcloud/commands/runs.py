@@ -3,26 +3,13 @@
 import click
 
 from tcloud.commands.access import project_api, project_name
+from tcloud.commands.evaluations import EVALUATION_FIELDS
 from tcloud.output import Format, as_json, output_option, show, show_many
 from tcloud.wire.runs import RunOptions
 
 __all__ = ["runs"]
 
 _FIELDS = ("run_id", "environment", "status", "trigger", "start_at", "end_at", "error_message")
-_EVALUATION_FIELDS = (
-    "evaluation_id",
-    "model",
-    "interval_start",
-    "interval_end",
-    "batch_index",
-    "status",
-    "attempt",
-    "executor",
-    "start_at",
-    "end_at",
-    "error_message",
-    "audits",
-)
 
 
 @click.group()
@@ -47,7 +34,7 @@ def show_run(run_id: str, output: Format) -> None:
     """Show one run and its evaluations."""
     with project_api() as api:
         run = api.run(run_id)
-    evaluations = [as_json(evaluation, _EVALUATION_FIELDS) for evaluation in run.evaluations or []]
+    evaluations = [as_json(evaluation, EVALUATION_FIELDS) for evaluation in run.evaluations or []]
     show({**as_json(run, _FIELDS), "evaluations": evaluations}, output)
 
 

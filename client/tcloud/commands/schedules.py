@@ -7,7 +7,7 @@ from tcloud.output import Format, output_option, show_many
 
 __all__ = ["schedules"]
 
-_FIELDS = ("schedule_id", "environment", "cron", "timezone", "models", "next_run_at", "paused")
+_FIELDS = ("schedule_id", "environment", "cron", "timezone", "models", "next_run_at", "paused", "error_message")
 
 
 @click.group()

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-__all__ = ["CronGroup", "Environment", "Schedule"]
+__all__ = ["CronGroup", "Environment", "Schedule", "UnscheduledCron"]
 
 
 class Environment(BaseModel):
@@ -29,6 +29,12 @@ class CronGroup(BaseModel):
     models: list[str]
 
 
+class UnscheduledCron(CronGroup):
+    """Models whose cron or timezone Temporal does not take: they run only by hand."""
+
+    reason: str
+
+
 class Schedule(BaseModel):
     """A Temporal schedule of one environment."""
 
@@ -39,3 +45,5 @@ class Schedule(BaseModel):
     models: list[str]
     next_run_at: datetime | None
     paused: bool
+    error_message: str | None = None
+    """Why there is no such schedule: Temporal does not take the cron or its timezone."""

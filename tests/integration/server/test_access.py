@@ -4,13 +4,13 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import environments, events, executors, plans, runs, state, units
+from server.api import codec, environments, events, executors, plans, runs, state, units
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
 ROUTES = sorted(
     (method, route.path)
-    for module in (environments, events, executors, plans, runs, state, units)
+    for module in (codec, environments, events, executors, plans, runs, state, units)
     for route in module.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
@@ -35,6 +35,9 @@ FOR_WHOM = {
     ("POST", "/units"): {Role.EXECUTOR},
     ("POST", "/leases"): {Role.EXECUTOR},
     ("POST", "/executors"): {Role.EXECUTOR},
+    ("PUT", "/environments/{name}/unscheduled"): {Role.WORKER},
+    ("POST", "/codec/decode"): {Role.VIEWER, Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/codec/encode"): {Role.ADMIN},
 }
 """Every other route is for all who may see the project."""
 

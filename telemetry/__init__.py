@@ -1,0 +1,1 @@
+"""What the processes of Tempomesh say of themselves."""
