@@ -99,7 +99,7 @@ class Child:
             raise self._failed(f"does not answer after {spec.start_timeout.total_seconds():.0f} s") from error
 
     def _failed(self, how: str) -> ChildFailedError:
-        return ChildFailedError.of(self.spec.name, how, self.spec.log, self._log_start)
+        return ChildFailedError.of(self.spec.name, how, self.spec.log, self._log_start, self.process.returncode)
 
     async def stop(self) -> None:
         """Asks the process to stop, waits for as long as its grace lasts, then kills its whole group."""

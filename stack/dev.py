@@ -58,7 +58,7 @@ def run_dev(
             run_until_signal(_serve(stack, variables), stack.supervisor)
     except StackError as error:
         show_error(error)
-        return 1
+        return error.exit_code
     return 0
 
 

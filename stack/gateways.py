@@ -40,7 +40,7 @@ def project_variables(project: Path) -> dict[str, str]:
             an option that an environment variable cannot carry.
     """
     if not project.is_dir():
-        raise StackError(f"{project} is not a directory: --project takes the directory of a SQLMesh project.")
+        raise StackError(f"{project} is not a directory: --project takes that of a SQLMesh project.", exit_code=2)
     result = subprocess.run(
         [sys.executable, "-P", "-m", "stack.gateways", str(project.resolve())],
         capture_output=True,
@@ -50,7 +50,7 @@ def project_variables(project: Path) -> dict[str, str]:
     )
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise StackError(f"The configuration of {project} cannot be used: {reason}")
+        raise StackError(f"The configuration of {project} cannot be used: {reason}", exit_code=2)
     variables: dict[str, str] = json.loads(result.stdout.splitlines()[-1])
     return variables
 

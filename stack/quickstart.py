@@ -34,7 +34,7 @@ def run_quickstart(data_dir: Path | None, *, keep: bool, port: int) -> int:
         screen.line("Stopped: nothing is left running.")
     except StackError as error:
         show_error(error)
-        return 1
+        return error.exit_code
     return 0
 
 

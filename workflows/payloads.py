@@ -35,12 +35,14 @@ __all__ = [
 
 
 _LONGEST_ERROR = 4000
+_ROOM_FOR_THE_REST = 40
 
 
 def _shortened(text: str) -> str:
     if len(text) <= _LONGEST_ERROR:
         return text
-    return f"{text[:_LONGEST_ERROR]}… ({len(text) - _LONGEST_ERROR} characters more)"
+    kept = _LONGEST_ERROR - _ROOM_FOR_THE_REST
+    return f"{text[:kept]}… ({len(text) - kept} characters more)"
 
 
 ErrorText = Annotated[str, AfterValidator(_shortened)]
@@ -172,7 +174,7 @@ class UnitResult(BaseModel):
     reports: str = ""
     stopped: bool = False
     """The server says that the plan or run is over."""
-    trouble: str | None = None
+    trouble: ErrorText | None = None
     """With `TROUBLE`: what it was."""
 
 
@@ -193,7 +195,7 @@ class Walk(BaseModel):
     states: str = ""
     stopped: bool = False
     """The server said that the plan or run is over, so nothing more is started."""
-    errors: dict[int, str] = {}
+    errors: dict[int, ErrorText] = {}
     """Why units failed that no executor could finish."""
     preempted: bool = False
     """A plan has replaced models of it: what is new in the environment is still to be evaluated."""
@@ -216,7 +218,7 @@ class ExecutionRef(BaseModel):
     failed: list[int] = []
     skipped: list[int] = []
     cause: str | None = None
-    errors: dict[int, str] = {}
+    errors: dict[int, ErrorText] = {}
     """Why units failed of which the server has no end: no executor could finish them."""
 
 

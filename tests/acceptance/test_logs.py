@@ -15,7 +15,8 @@ ROW = "canary-of-a-row"
 CONFIG = """
 gateways:
   warehouse:
-    connection: {{type: postgres, host: '{host}', port: {port}, user: {user}, password: {password}, database: {database}}}
+    connection:
+      {{type: postgres, host: '{host}', port: {port}, user: {user}, password: {password}, database: {database}}}
     scheduler: {{type: cloud}}
 default_gateway: warehouse
 model_defaults: {{dialect: postgres, start: 2026-01-01, cron: '@daily'}}

@@ -4,9 +4,11 @@ import os
 
 import pytest
 from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from workflows.codec import EncryptionCodec, data_converter
-from workflows.payloads import PlanRef
+from workflows.payloads import PlanRef, StageResult
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 
@@ -49,3 +51,24 @@ async def test_payloads_that_were_never_encrypted_pass() -> None:
 def test_a_codec_without_keys_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one key"):
         EncryptionCodec({})
+
+
+async def test_a_result_that_temporal_would_not_take_is_no_result() -> None:
+    async def large(size: int) -> str:
+        codec = EncryptionCodec({"new": NEW})
+        await codec.encode([Payload(data=os.urandom(size))])
+        return "taken"
+
+    environment = ActivityEnvironment()
+    assert await environment.run(large, 1_000_000) == "taken"
+    with pytest.raises(ApplicationError, match="too many units of work") as raised:
+        await environment.run(large, 1_600_000)
+    assert raised.value.non_retryable
+
+
+def test_a_long_error_is_cut() -> None:
+    cut = StageResult(error="x" * 3_000_000).error
+    assert cut is not None
+    assert cut.endswith("… (2996040 characters more)")
+    assert len(cut) <= 4000
+    assert StageResult(error=cut).error == cut, "it is cut once, however often it is passed on"
