@@ -18,7 +18,7 @@ async def test_a_body_that_is_too_large(server: RunningServer) -> None:
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test/sqlmesh/local/main/api/") as client:
         for content, more in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
-            for path, role in (("plans", "admin"), ("runs", "admin"), ("units/start", "executor")):
+            for path, role in (("plans", "admin"), ("runs", "admin"), ("leases", "executor")):
                 sent = {**headers, **more, "Authorization": f"Bearer {role}-token"}
                 answer = await client.post(path, content=content, headers=sent, params=origin)
                 assert (answer.status_code, answer.json()["code"]) == (413, "TM-SIZE"), path
