@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 import click
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from tcloud.wire.executors import ExecutorKind
@@ -74,8 +75,15 @@ def _settings(kind: type[Settings]) -> Settings:
         raise click.UsageError(f"{name}: {reason}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    configure_logging(json=settings.log_json, secrets=[settings.bearer, *secrets_of()])
+    configure_logging(json=settings.log_json, secrets=[settings.bearer, *secrets_of(), *_in_env_file(settings)])
     return settings
+
+
+def _in_env_file(settings: WorkerSettings) -> Collection[str]:
+    path = settings.env_file if isinstance(settings, ExecutorSettings) else None
+    if path is None or not path.is_file():
+        return []
+    return secrets_of({name: value for name, value in dotenv_values(path).items() if value is not None})
 
 
 def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -1,10 +1,13 @@
 """`tcloud runs`."""
 
+from functools import partial
+
 import click
 
 from tcloud.commands.access import project_api, project_name
 from tcloud.commands.evaluations import EVALUATION_FIELDS
 from tcloud.output import Format, as_json, output_option, show, show_many
+from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import RunOptions
 
 __all__ = ["runs"]
@@ -70,6 +73,10 @@ def start_run(
             from tcloud.commands.watching import wait_for_run
 
             run = wait_for_run(api, run.run_id)
+        else:
+            from tcloud.api.waiting import say_if_none
+
+            say_if_none(api, ExecutorKind.RUN, partial(click.echo, err=True))
     show(as_json(run, _FIELDS), output)
 
 

@@ -7,12 +7,12 @@ from sqlmesh.core.console import configure_console, get_console
 
 from tcloud.api.client import Api
 from tcloud.api.events import End
+from tcloud.api.waiting import telling_of_executors
 from tcloud.errors import WorkFailedError
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events, wait_for_turn
 from tcloud.scheduler.runs import log_nothing_to_do
 from tcloud.scheduler.session import current_session, select_project
 from tcloud.scheduler.state import cloud_state
-from tcloud.scheduler.waiting import telling_of_executors
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status

@@ -9,12 +9,12 @@ from sqlmesh.utils import CompletionStatus
 from sqlmesh.utils.date import TimeLike, to_timestamp
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
+from tcloud.api.waiting import telling_of_executors
 from tcloud.errors import ConflictError
 from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
 from tcloud.scheduler.session import current_session
-from tcloud.scheduler.waiting import telling_of_executors
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import RunOptions
 

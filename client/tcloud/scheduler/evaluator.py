@@ -9,10 +9,10 @@ from sqlmesh.core.state_sync import StateReader
 from sqlmesh.utils.errors import CircuitBreakerError, PlanError
 
 from tcloud.api.events import End
+from tcloud.api.waiting import telling_of_executors
 from tcloud.errors import ConflictError
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events, wait_for_turn
 from tcloud.scheduler.session import Session
-from tcloud.scheduler.waiting import telling_of_executors
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.statuses import Status
 

@@ -51,6 +51,15 @@ def following(server: RunningServer, folder: Path, *arguments: str) -> Iterator[
         process.wait()
 
 
+def test_a_run_that_is_not_followed(scheduled: RunningServer, tmp_path: Path) -> None:
+    with scheduled.client(Role.EXECUTOR) as executor:
+        promoted(executor, [snapshot_of("trips")], "plan-1")
+        with following(scheduled, tmp_path, "runs", "start", "--no-follow") as (process, output):
+            assert process.wait(60) == 0
+            assert "Waiting for an executor of kind 'run': none is alive." in output.read_text()
+            assert "scheduled" in output.read_text()
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_run_waits_for_a_run_executor(scheduled: RunningServer, tmp_path: Path, silent: bool) -> None:
     with scheduled.client(Role.EXECUTOR) as executor, scheduled.client(Role.DEVELOPER) as developer:

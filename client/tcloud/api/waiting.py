@@ -8,7 +8,7 @@ from tcloud.api.client import Api
 from tcloud.errors import TcloudError
 from tcloud.wire.executors import ExecutorKind
 
-__all__ = ["telling_of_executors"]
+__all__ = ["say_if_none", "telling_of_executors"]
 
 _EVERY_SECONDS = 5.0
 _READY = "ready"
@@ -30,7 +30,7 @@ def telling_of_executors(api: Api, kind: ExecutorKind, say: Callable[[str], None
         is_told = False
         while not over.is_set():
             try:
-                is_alive = any(e.kind is kind and e.status == _READY for e in api.executors())
+                is_alive = _is_alive(api, kind)
             except (TcloudError, RuntimeError):
                 # The server is away, or the client has just been closed: whoever follows the events tells that.
                 is_alive = not is_told
@@ -46,6 +46,16 @@ def telling_of_executors(api: Api, kind: ExecutorKind, say: Callable[[str], None
     finally:
         over.set()
         watcher.join(_END_SECONDS)
+
+
+def say_if_none(api: Api, kind: ExecutorKind, say: Callable[[str], None]) -> None:
+    """Says so if no executor of a kind is alive now."""
+    if not _is_alive(api, kind):
+        say(_gone(kind))
+
+
+def _is_alive(api: Api, kind: ExecutorKind) -> bool:
+    return any(executor.kind is kind and executor.status == _READY for executor in api.executors())
 
 
 def _gone(kind: ExecutorKind) -> str:
