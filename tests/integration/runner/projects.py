@@ -1,24 +1,49 @@
 """A small project with a model of most kinds, on DuckDB, and the changes that are made to it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["change_forward_only", "change_totals", "write_project"]
+import yaml
 
-CONFIG = """\
-gateways:
-  warehouse:
-    connection: {{type: duckdb, database: {folder}/warehouse.duckdb}}
-    state_connection: {{type: duckdb, database: {folder}/state.duckdb}}
-default_gateway: warehouse
-disable_anonymized_analytics: true
-model_defaults:
-  dialect: duckdb
-  start: 2025-01-01
-before_all:
-  - CREATE TABLE IF NOT EXISTS warehouse.main.journal (entry TEXT)
-after_all:
-  - INSERT INTO warehouse.main.journal VALUES ('done with ' || @this_env)
-"""
+__all__ = ["Project", "SHOP", "change_forward_only", "change_totals", "replace"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """Files of a project, and its configuration, less gateways."""
+
+    files: Mapping[str, str]
+    config: Mapping[str, Any]
+
+    def write(self, folder: Path, connections: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes the project into a folder that also gets its state.
+
+        Args:
+            folder: The folder.
+            connections: By the gateway's name; the first is the default one.
+        """
+        gateways = {name: {"connection": dict(connection)} for name, connection in connections.items()}
+        default = next(iter(gateways))
+        gateways[default]["state_connection"] = {"type": "duckdb", "database": str(folder / "state.duckdb")}
+        config = {
+            "gateways": gateways,
+            "default_gateway": default,
+            "disable_anonymized_analytics": True,
+            **self.config,
+        }
+        for name, text in {**self.files, "config.yaml": yaml.safe_dump(config)}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+CONFIG = {
+    "model_defaults": {"dialect": "duckdb", "start": "2025-01-01"},
+    "before_all": ["CREATE TABLE IF NOT EXISTS warehouse.main.journal (entry TEXT)"],
+    "after_all": ["INSERT INTO warehouse.main.journal VALUES ('done with ' || @this_env)"],
+}
 
 FILES = {
     "seeds/shops.csv": "shop_id,name\n1,North\n2,South\n",
@@ -110,25 +135,21 @@ def until(batch: DatetimeRanges, day: int) -> DatetimeRanges:
 }
 
 
-def write_project(folder: Path) -> None:
-    """Writes the project; its warehouse and its state are files in the same folder."""
-    for name, text in {**FILES, "config.yaml": CONFIG.format(folder=folder)}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+SHOP = Project(FILES, CONFIG)
 
 
 def change_totals(folder: Path) -> None:
     """A breaking change of a model that others read."""
-    _replace(folder / "models/totals.sql", "SUM(s.amount)", "2 * SUM(s.amount)")
+    replace(folder / "models/totals.sql", "SUM(s.amount)", "2 * SUM(s.amount)")
 
 
 def change_forward_only(folder: Path) -> None:
     """A new column of an incremental model, to be planned forward-only."""
-    _replace(folder / "models/by_shop.sql", "MAX(ds) AS ds FROM", "MAX(ds) AS ds, COUNT(*) AS days FROM")
+    replace(folder / "models/by_shop.sql", "MAX(ds) AS ds FROM", "MAX(ds) AS ds, COUNT(*) AS days FROM")
 
 
-def _replace(path: Path, old: str, new: str) -> None:
+def replace(path: Path, old: str, new: str) -> None:
+    """Changes a file; fails if there is nothing to change."""
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))

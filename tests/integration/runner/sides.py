@@ -2,13 +2,13 @@
 
 import json
 import shutil
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import chdir, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import duckdb
 import pytest
 from sqlmesh import Context
 from sqlmesh.core.config import DuckDBConnectionConfig
@@ -29,41 +29,40 @@ from tempomesh_runner.console import (
 from tempomesh_runner.snapshots import GET_PLAN
 from tempomesh_runner.state import answer, parse_intervals
 from tempomesh_runner.tasks import Worker
-from tests.equality.outcome import Outcome, Relation, read_state
+from tests.equality.outcome import Outcome, read_state
+from tests.integration.runner.warehouses import Warehouse
 
 __all__ = ["BuiltIn", "Driven", "Evaluated", "Side"]
 
-_CONNECTION = "SQLMESH__GATEWAYS__WAREHOUSE__CONNECTION__"
 _SAID_BY_THE_CALLER = ("log_success", "log_status_update")
-_RELATIONS = """
-SELECT table_schema, table_name, table_type FROM information_schema.tables WHERE table_catalog = 'warehouse'
-"""
 
 
 @dataclass
 class Side:
-    """A project in a folder, with a warehouse and a state of its own."""
+    """A project in a folder, with warehouses and a state of its own."""
 
     folder: Path
+    warehouses: Mapping[str, Warehouse]
+    """By the gateway's name; the first is the default one."""
     events: list[Event] = field(default_factory=list)
     """What the console was told since it was last asked."""
 
     def plan(self, environment: str, **options: Any) -> Exception | None:
         """Plans and applies; returns the error with which that failed."""
         set_console(RelayConsole(self.events.append))
-        with closing(Context(paths=str(self.folder))) as context:
+        with chdir(self.folder), closing(self.context()) as context:
             built = context.plan_builder(environment, skip_tests=True, **options).build()
             # Making a plan is the same on both sides; what counts is how it is applied.
             self.events.clear()
             try:
-                self.apply(context, built)
+                context.apply(built)
             except SQLMeshError as error:
                 return error
         return None
 
-    def apply(self, context: Context, plan: Plan) -> None:
-        """Applies a plan."""
-        raise NotImplementedError
+    def context(self) -> Context:
+        """The project, loaded from its files."""
+        return Context(paths=str(self.folder))
 
     def take_events(self) -> list[str]:
         """The console events since the last call, less how long anything took, in an order of their own."""
@@ -83,31 +82,34 @@ class Side:
         export = self.folder / "export.json"
         with closing(self.open_state()) as state:
             export_state(state_sync=state, output_file=export)
-        with duckdb.connect(str(self.folder / "warehouse.duckdb")) as warehouse:
-            found = warehouse.execute(_RELATIONS).fetchall()
-            relations = {f"{schema}.{name}": _relation(warehouse, schema, name, kind) for schema, name, kind in found}
+        relations = {
+            f"{gateway}: {name}": relation
+            for gateway, warehouse in self.warehouses.items()
+            for name, relation in warehouse.relations().items()
+        }
         return Outcome(read_state(export), relations)
 
     def open_state(self) -> EngineAdapterStateSync:
         """The state, with nothing cached in front of it."""
         connection = DuckDBConnectionConfig(database=str(self.folder / "state.duckdb"))
         cache = self.folder / "cache"
-        # SQLMesh's cache of parsed snapshots has the content of seeds, which the state itself does not keep.
-        shutil.rmtree(cache, ignore_errors=True)
+        if (self.folder / "seeds").exists():
+            # SQLMesh's cache of parsed snapshots has the content of seeds, which the state itself does not keep.
+            shutil.rmtree(cache, ignore_errors=True)
         return EngineAdapterStateSync(connection.create_engine_adapter(), schema="sqlmesh", cache_dir=cache)
 
 
 class BuiltIn(Side):
     """Through SQLMesh's built-in scheduler."""
 
-    def apply(self, context: Context, plan: Plan) -> None:
-        context.apply(plan)
-
     def run(self, environment: str, **options: Any) -> str:
-        """Runs what is due; returns how it went."""
+        """Runs what is due; returns how it went, or the error."""
         set_console(RelayConsole(self.events.append))
-        with closing(Context(paths=str(self.folder))) as context:
-            ended = context.run(environment, skip_janitor=True, **options).name.lower()
+        with chdir(self.folder), closing(self.context()) as context:
+            try:
+                ended = context.run(environment, skip_janitor=True, **options).name.lower()
+            except SQLMeshError as error:
+                ended = str(error)
         # How a run as a whole went is said by whoever started it.
         self.events[:] = [event for event in self.events if event["type"] not in _SAID_BY_THE_CALLER]
         return ended
@@ -135,16 +137,22 @@ class Driven(Side):
     """Whether each task has a process of its own, as if the one before had died."""
     evaluated: list[Evaluated] = field(default_factory=list)
     _plans: dict[str, str] = field(default_factory=dict)
+    _planned_with: dict[str, dict[str, Any]] = field(default_factory=dict)
     _worker: Worker | None = None
 
+    def context(self) -> Context:
+        return _DrivenContext(self)
+
     def apply(self, context: Context, plan: Plan) -> None:
+        """Applies a plan."""
         evaluatable = plan.to_evaluatable()
         self._plans[plan.plan_id] = evaluatable.json()
-        default_catalog = context.default_catalog
+        gateway, default_catalog = context.selected_gateway, context.default_catalog
+        self._planned_with[plan.environment.name] = {"gateway": gateway, "default_catalog": default_catalog}
         common = {"plan_id": plan.plan_id, "default_catalog": default_catalog}
         built = self.call("build_stages", **common)
         for stage, document in zip(built["stages"], json.loads(json.dumps(built["documents"])), strict=True):
-            arguments = {**common, "stage": document, "gateway": "warehouse"}
+            arguments = {**common, "stage": document, "gateway": gateway}
             if stage["kind"] == "single":
                 self.call("apply_stage", **arguments)
             else:
@@ -153,25 +161,14 @@ class Driven(Side):
                     raise PlanError("Plan application failed.")
 
     def run(self, environment: str, **options: Any) -> str:
-        """Runs what is due; returns how it went."""
-        prepared = self.call(
-            "prepare_run",
-            run_id=(run_id := uuid4().hex),
-            execution_id=run_id,
-            environment=environment,
-            options=json.loads(json.dumps(options)),
-            gateway=None,
-            default_catalog=None,
-        )
-        if prepared.get("nothing_to_do"):
-            return "nothing_to_do"
-        execution = prepared["execution"]
-        if execution["has_environment_statements"]:
-            self.call("run_statements", execution=execution, runtime_stage="before_all")
-        evaluated = self.evaluate(execution)
-        if execution["has_environment_statements"]:
-            self.call("run_statements", execution=execution, runtime_stage="after_all")
-        return "failure" if evaluated.has_failed else "success"
+        """Runs what is due; returns how it went, or the error."""
+        if options.get("select_models") is not None:
+            options["select_models"] = self._select(environment, **options)
+        options.pop("no_auto_upstream", None)
+        try:
+            return self._run(environment, options)
+        except SQLMeshError as error:
+            return str(error)
 
     def evaluate(self, execution: dict[str, Any], *, recheck: bool = False) -> Evaluated:
         """Evaluates the units of an execution, less what is downstream of a failure, and records them."""
@@ -196,11 +193,42 @@ class Driven(Side):
             self._worker = Worker(self._transport, self.events.append)
         with pytest.MonkeyPatch.context() as environment:
             # Only here: SQLMesh lets these variables overrule what a project's own configuration says.
-            environment.setenv(f"{_CONNECTION}TYPE", "duckdb")
-            environment.setenv(f"{_CONNECTION}DATABASE", str(self.folder / "warehouse.duckdb"))
-            result = self._worker.run(task, json.loads(json.dumps(arguments)))
+            for gateway, warehouse in self.warehouses.items():
+                for option, value in warehouse.connection.items():
+                    name = f"SQLMESH__GATEWAYS__{gateway.upper()}__CONNECTION__{option.upper()}"
+                    environment.setenv(name, str(value))
+            environment.setenv("SQLMESH__DEFAULT_GATEWAY", next(iter(self.warehouses)))
+            with chdir(self.folder):
+                result = self._worker.run(task, json.loads(json.dumps(arguments)))
         gone_through_json: dict[str, Any] = json.loads(json.dumps(result))
         return gone_through_json
+
+    def _run(self, environment: str, options: dict[str, Any]) -> str:
+        prepared = self.call(
+            "prepare_run",
+            run_id=uuid4().hex,
+            environment=environment,
+            options=options,
+            **self._planned_with[environment],
+        )
+        if prepared.get("nothing_to_do"):
+            return "nothing_to_do"
+        execution = prepared["execution"]
+        if execution["has_environment_statements"]:
+            self.call("run_statements", execution=execution, runtime_stage="before_all")
+        evaluated = self.evaluate(execution)
+        if execution["has_environment_statements"]:
+            self.call("run_statements", execution=execution, runtime_stage="after_all")
+        return "failure" if evaluated.has_failed else "success"
+
+    def _select(
+        self, environment: str, *, select_models: list[str], no_auto_upstream: bool = False, **_: Any
+    ) -> list[str]:
+        with closing(self.context()) as context, closing(self.open_state()) as state:
+            stored = state.get_environment(environment)
+            assert stored
+            snapshots = state.get_snapshots(stored.snapshots).values()
+            return sorted(context._select_models_for_run(select_models, no_auto_upstream, snapshots))
 
     def _evaluate_unit(self, execution: dict[str, Any], number: int, *, recheck: bool) -> dict[str, Any]:
         arguments = {"execution_id": execution["execution_id"], "unit": number, "recheck": recheck}
@@ -238,7 +266,12 @@ class Driven(Side):
             return answer(state, method, body)
 
 
-def _relation(warehouse: duckdb.DuckDBPyConnection, schema: str, name: str, kind: str) -> Relation:
-    described = warehouse.execute(f'DESCRIBE "{schema}"."{name}"').fetchall()
-    rows = warehouse.execute(f'SELECT * FROM "{schema}"."{name}"').fetchall()
-    return Relation(kind, None, [(column, type_) for column, type_, *_ in described], sorted(map(repr, rows)))
+class _DrivenContext(Context):
+    """Whose plans are applied by the tasks; what comes before that, SQLMesh itself decides."""
+
+    def __init__(self, side: Driven) -> None:
+        self._side = side
+        super().__init__(paths=str(side.folder))
+
+    def _apply(self, plan: Plan, circuit_breaker: Callable[[], bool] | None) -> None:
+        self._side.apply(self, plan)

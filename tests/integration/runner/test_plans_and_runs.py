@@ -1,7 +1,18 @@
 """A runner's tasks, one after another, do what the built-in scheduler does: to state, rows and console."""
 
-from tests.integration.runner.conftest import BothWays
-from tests.integration.runner.projects import change_forward_only, change_totals
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runner.both import BothWays, both_ways, one_file
+from tests.integration.runner.projects import SHOP, change_forward_only, change_totals
+
+
+@pytest.fixture(params=["one process", "a process per task"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BothWays]:
+    with both_ways(tmp_path, SHOP, one_file, is_forgetful=request.param != "one process") as both:
+        yield both
 
 
 def test_plans_and_runs_are_those_of_sqlmesh(both: BothWays) -> None:

@@ -1,7 +1,8 @@
 """A project that goes both ways: through SQLMesh's built-in scheduler, and through the tasks of a runner process."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from sqlmesh.core import constants
 from sqlmesh.core.console import get_console, set_console
 
 from tests.equality.outcome import differences
-from tests.integration.runner.projects import write_project
+from tests.integration.runner.projects import Project
 from tests.integration.runner.sides import BuiltIn, Driven
+from tests.integration.runner.warehouses import DuckDBFile, Warehouse
+
+__all__ = ["BothWays", "both_ways", "one_file"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class BothWays:
         """Plans both; fails unless the consoles were told the same. Returns the error's text, if it failed."""
         expected = self.builtin.plan(environment, **options)
         actual = self.driven.plan(environment, **options)
-        assert repr(actual) == repr(expected), f"{self.builtin.take_events()}\n{self.driven.take_events()}"
+        assert repr(actual) == repr(expected), self._told()
         self.assert_equal()
         return str(expected) if expected else None
 
@@ -39,7 +43,7 @@ class BothWays:
         """Runs both; fails unless the consoles were told the same. Returns how it went."""
         expected = self.builtin.run(environment, **options)
         actual = self.driven.run(environment, **options)
-        assert actual == expected, "\n".join([*self.builtin.take_events(), "---", *self.driven.take_events()])
+        assert actual == expected, self._told()
         self.assert_equal()
         return expected
 
@@ -50,16 +54,38 @@ class BothWays:
         expected, actual = self.builtin.take_events(), self.driven.take_events()
         assert Counter(expected) == Counter(actual)
 
+    def _told(self) -> str:
+        return "\n".join([*self.builtin.take_events(), "---", *self.driven.take_events()])
 
-@pytest.fixture(params=["one process", "a process per task"])
-def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BothWays]:
-    """A project that nobody has planned yet, both ways."""
-    is_crashing = request.param != "one process"
-    # SQLMesh's loader forks otherwise, in a process that has threads.
-    monkeypatch.setattr(constants, "MAX_FORK_WORKERS", 1)
-    sides = BothWays(BuiltIn(tmp_path / "builtin"), Driven(tmp_path / "driven", is_forgetful=is_crashing))
+
+@contextmanager
+def both_ways(
+    folder: Path, project: Project, warehouses: Callable[[Path], Mapping[str, Warehouse]], *, is_forgetful: bool
+) -> Iterator[BothWays]:
+    """A project that nobody has planned yet, both ways.
+
+    Args:
+        folder: Where both go.
+        project: What they are.
+        warehouses: The gateways of the side that has this folder, the default one first.
+        is_forgetful: Whether each task of a runner has a process of its own, as if the one before had died.
+    """
+    builtin, driven = folder / "builtin", folder / "driven"
+    for path in (builtin, driven):
+        path.mkdir()
+    sides = BothWays(
+        BuiltIn(builtin, warehouses(builtin)), Driven(driven, warehouses(driven), is_forgetful=is_forgetful)
+    )
     for side in (sides.builtin, sides.driven):
-        write_project(side.folder)
+        project.write(side.folder, {name: warehouse.connection for name, warehouse in side.warehouses.items()})
     console = get_console()
-    yield sides
+    with pytest.MonkeyPatch.context() as patch:
+        # SQLMesh's loader forks otherwise, in a process that has threads.
+        patch.setattr(constants, "MAX_FORK_WORKERS", 1)
+        yield sides
     set_console(console)
+
+
+def one_file(folder: Path) -> Mapping[str, Warehouse]:
+    """One gateway, `warehouse`, of DuckDB."""
+    return {"warehouse": DuckDBFile(folder / "warehouse.duckdb")}
