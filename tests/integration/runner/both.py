@@ -51,8 +51,10 @@ class BothWays:
         """Fails unless state, warehouse, and what the console was told are equal."""
         found = differences(self.builtin.outcome(), self.driven.outcome())
         assert not found, "\n".join(found)
-        expected, actual = self.builtin.take_events(), self.driven.take_events()
-        assert Counter(expected) == Counter(actual)
+        expected, actual = Counter(self.builtin.take_events()), Counter(self.driven.take_events())
+        assert actual == expected, "\n".join(
+            ["only built-in:", *(expected - actual), "only here:", *(actual - expected)]
+        )
 
     def _told(self) -> str:
         return "\n".join([*self.builtin.take_events(), "---", *self.driven.take_events()])

@@ -106,6 +106,9 @@ class BuiltIn(Side):
         """Runs what is due; returns how it went, or the error."""
         set_console(RelayConsole(self.events.append))
         with chdir(self.folder), closing(self.context()) as context:
+            # Warnings about where this side keeps its state are nobody else's.
+            assert context.state_sync
+            self.events.clear()
             try:
                 ended = context.run(environment, skip_janitor=True, **options).name.lower()
             except SQLMeshError as error:

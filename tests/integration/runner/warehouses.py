@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import duckdb
 import psycopg2
 
+from stack.postgres import Postgres
 from tests.equality.outcome import Relation, read_relations
-from tests.fixtures.databases import Database
 
 __all__ = ["DuckDBFile", "PostgresDatabase", "Warehouse"]
 
@@ -52,14 +52,15 @@ class DuckDBFile:
 class PostgresDatabase:
     """A database of its own."""
 
-    database: Database
+    server: Postgres
+    database: str
 
     @property
     def connection(self) -> dict[str, Any]:
-        return dict(self.database.connection)
+        return dict(self.server.connection(self.database))
 
     def relations(self) -> dict[str, Relation]:
-        with closing(psycopg2.connect(self.database.dsn)) as connection:
+        with closing(psycopg2.connect(self.server.dsn(self.database))) as connection:
             return read_relations(connection)
 
 
