@@ -131,6 +131,9 @@ def _flatten(prefix: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 def _main() -> None:
     os.environ["MAX_FORK_WORKERS"] = "1"
+    # Projects say `scheduler: {type: cloud}`, which is known to SQLMesh only once this has been imported.
+    import tcloud.scheduler  # noqa: F401
+
     try:
         variables = _read_project(Path(sys.argv[1]))
     except Exception as error:

@@ -15,6 +15,7 @@ def test_connections_become_variables_and_files_absolute(tmp_path: Path) -> None
             state_connection: {type: duckdb, database: state.duckdb}
           far:
             connection: {type: postgres, host: far, port: 5433, user: me, password: secret, database: shop}
+            scheduler: {type: cloud}
         default_gateway: far
         model_defaults: {dialect: duckdb}
         """

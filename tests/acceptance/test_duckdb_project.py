@@ -1,0 +1,129 @@
+"""A project of somebody's own on files of DuckDB, which only one process can open at a time: `tcloud dev --project`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import duckdb
+import pytest
+
+from tests.eventually import eventually
+from tests.fixtures.stack import RunningStack, running_stack
+from tests.integration.runner.features import SEED_ROWS
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+FILES = {
+    "config.yaml": """
+        gateways:
+          warehouse:
+            connection: {type: duckdb, database: warehouse.duckdb}
+            scheduler: {type: cloud}
+          archive:
+            connection: {type: duckdb, database: archive.duckdb}
+            scheduler: {type: cloud}
+        default_gateway: warehouse
+        model_defaults: {dialect: duckdb, start: 2025-01-01}
+        before_all: [CREATE TABLE IF NOT EXISTS journal (entry TEXT)]
+        after_all: ["INSERT INTO journal VALUES (@this_env)"]
+    """,
+    "seeds/readings.csv": "reading_id,shop_id\n" + "".join(f"{n},{n % 7}\n" for n in range(SEED_ROWS)),
+    "models/readings.sql": """
+        MODEL (name town.readings, kind SEED (path '../seeds/readings.csv'), columns (reading_id INT, shop_id INT));
+    """,
+    "models/shops.sql": """
+        MODEL (name town.shops, kind FULL, cron '@daily');
+        SELECT shop_id, COUNT(*)::INT AS readings FROM town.readings GROUP BY shop_id
+    """,
+    "models/days.sql": """
+        MODEL (name town.days, kind INCREMENTAL_BY_TIME_RANGE (time_column ds, batch_size 2), cron '@daily');
+        SELECT @start_ds::DATE AS ds, 1 AS amount
+    """,
+    "models/log.sql": """
+        MODEL (name town.log, kind FULL, cron '@daily', gateway archive);
+        SELECT @execution_ds AS seen
+    """,
+    "audits/no_empty_shop.sql": """
+        AUDIT (name no_empty_shop, standalone TRUE, cron '@daily');
+        SELECT * FROM town.shops WHERE readings = 0
+    """,
+}
+TWICE = """
+    from sqlmesh import CustomMaterialization
+
+    class Twice(CustomMaterialization):
+        NAME = "twice"
+"""
+
+
+@contextmanager
+def stranger(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes no turns and has the file open."""
+    code = f"import duckdb; c = duckdb.connect({str(path)!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout
+        assert it.stdout.readline() == "open\n"
+        try:
+            yield it
+        finally:
+            it.kill()
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dedent(text))
+
+
+def value(path: Path, query: str) -> object:
+    def read() -> tuple[object]:
+        try:
+            with duckdb.connect(str(path), read_only=True) as connection:
+                return connection.execute(query).fetchone() or (None,)
+        except duckdb.IOException as error:
+            raise AssertionError("a runner has its turn") from error
+
+    return eventually(read)[0]
+
+
+def plan(stack: RunningStack, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return stack.tcloud("sqlmesh", "-p", str(folder), "plan", "--auto-apply", "--no-prompts", *options)
+
+
+def test_executors_take_turns_on_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    for name, text in FILES.items():
+        write(folder, name, text)
+    with running_stack(tmp_path / "stack", "--project", str(folder)) as stack:
+        applied = plan(stack, folder, "--execution-time", "2025-01-06 12:00:00")
+        assert applied.returncode == 0, applied.stdout + applied.stderr
+        assert value(folder / "warehouse.duckdb", "SELECT SUM(readings) FROM town.shops") == SEED_ROWS
+        assert value(folder / "archive.duckdb", "SELECT seen FROM town.log") == "2025-01-05"
+
+        # Plans and runs at once: two executors, several processes, one file.
+        ran = stack.tcloud("runs", "start", "--environment", "prod", "--ignore-cron")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert value(folder / "warehouse.duckdb", "SELECT COUNT(*) FROM journal") == 2
+
+        with stranger(folder / "warehouse.duckdb") as process:
+            refused = plan(stack, folder, "dev", "--include-unmodified", "--skip-backfill")
+            assert refused.returncode == 1
+            said = refused.stdout + refused.stderr
+            assert f"(PID {process.pid})" in said
+            assert "close it there, then try again" in said
+        assert plan(stack, folder, "dev", "--include-unmodified", "--skip-backfill").returncode == 0
+
+        write(folder, "materializations/twice.py", TWICE)
+        write(
+            folder,
+            "models/twice.sql",
+            "MODEL (name town.twice, kind CUSTOM (materialization 'twice'), cron '@daily'); SELECT 1 AS one",
+        )
+        unknown = plan(stack, folder)
+        assert unknown.returncode == 1
+        assert "twice" in unknown.stdout + unknown.stderr
+        print(unknown.stdout + unknown.stderr)
+        raise AssertionError
