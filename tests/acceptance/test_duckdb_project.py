@@ -27,6 +27,7 @@ FILES = {
             scheduler: {type: cloud}
         default_gateway: warehouse
         model_defaults: {dialect: duckdb, start: 2025-01-01}
+        gateway_managed_virtual_layer: true
         before_all: [CREATE TABLE IF NOT EXISTS journal (entry TEXT)]
         after_all: ["INSERT INTO journal VALUES (@this_env)"]
     """,
@@ -101,7 +102,7 @@ def test_executors_take_turns_on_a_file(tmp_path: Path) -> None:
         applied = plan(stack, folder, "--execution-time", "2025-01-06 12:00:00")
         assert applied.returncode == 0, applied.stdout + applied.stderr
         assert value(folder / "warehouse.duckdb", "SELECT SUM(readings) FROM town.shops") == SEED_ROWS
-        assert value(folder / "archive.duckdb", "SELECT seen FROM town.log") == "2025-01-05"
+        assert value(folder / "archive.duckdb", "SELECT seen FROM town.log") == "2025-01-06"
 
         # Plans and runs at once: two executors, several processes, one file.
         ran = stack.tcloud("runs", "start", "--environment", "prod", "--ignore-cron")
