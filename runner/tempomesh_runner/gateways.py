@@ -115,8 +115,11 @@ class Gateways:
         return self._evaluators[gateway].set_correlation_id(correlation_id)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, say: t.Callable[[str], None]) -> Iterator[None]:
         """Waits for this process's turn at warehouses that only one process can open, which is DuckDB's way.
+
+        Args:
+            say: Is told of a process that does not take turns and has to be waited for.
 
         Raises:
             ConfigError: If a file stays locked by a process that does not take turns; it is named.
@@ -130,7 +133,7 @@ class Gateways:
             for lock in locks:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             for path in files:
-                _wait_for_strangers(path)
+                _wait_for_strangers(path, say)
             yield
         finally:
             for adapter in self._adapters.values():
@@ -166,20 +169,24 @@ class Gateways:
         return BuiltInSchedulerConfig().get_default_catalog_per_gateway(t.cast(t.Any, Adapters()))
 
 
-def _wait_for_strangers(path: Path) -> None:
+def _wait_for_strangers(path: Path, say: t.Callable[[str], None]) -> None:
     import duckdb
 
     deadline = time.monotonic() + _FOREIGN_LOCK_SECONDS
+    is_said = False
     while True:
         try:
             duckdb.connect(str(path)).close()
         except duckdb.IOException as error:
             if "lock" not in str(error).lower():
                 raise
+            found = _LOCK_HOLDER.search(str(error))
+            locked = f"{path} is locked by {found.group(1) if found else 'another process'}"
             if time.monotonic() > deadline:
-                found = _LOCK_HOLDER.search(str(error))
-                holder = found.group(1) if found else "another process"
-                raise ConfigError(f"{path} is locked by {holder}: close it there, then try again.") from None
+                raise ConfigError(f"{locked}: close it there, then try again.") from None
+            if not is_said:
+                say(f"Waiting: {locked}.")
+                is_said = True
             time.sleep(_FOREIGN_LOCK_POLL_SECONDS)
         else:
             return

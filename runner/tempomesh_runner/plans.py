@@ -7,7 +7,8 @@ from sqlmesh.core.macros import RuntimeStage
 from sqlmesh.core.plan import BuiltInPlanEvaluator, EvaluatablePlan
 from sqlmesh.core.plan.stages import BackfillStage, build_plan_stages
 from sqlmesh.core.snapshot import Snapshot, SnapshotId
-from sqlmesh.utils.errors import ConflictingPlanError
+from sqlmesh.core.snapshot.evaluator import get_custom_materialization_type_or_raise
+from sqlmesh.utils.errors import ConfigError, ConflictingPlanError
 
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
@@ -21,9 +22,11 @@ def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str 
 
     Raises:
         ConflictingPlanError: If another plan has changed the environment since this one was made.
+        ConfigError: If a new model has a materialization that is not installed here.
     """
     plan = context.store.plan(plan_id)
     _refuse_stale(context, plan)
+    _refuse_unknown_materializations(plan)
     stages = build_plan_stages(plan, context.state, default_catalog)
     backfills = [is_backfill(stage) and not plan.empty_backfill for stage in stages]
     return {
@@ -111,6 +114,18 @@ def _refuse_stale(context: ProcessContext, plan: EvaluatablePlan) -> None:
             f"your current plan ({plan.plan_id}) was still in progress, interrupting it. "
             "Please re-apply your plan to resolve this error."
         )
+
+
+def _refuse_unknown_materializations(plan: EvaluatablePlan) -> None:
+    for snapshot in plan.new_snapshots:
+        if name := snapshot.table_info.custom_materialization:
+            try:
+                get_custom_materialization_type_or_raise(name)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{snapshot.name}: {error} The folder 'materializations' of a project stays with the project: "
+                    "install a Python package with an entry point 'sqlmesh.materializations' where the executors are."
+                ) from error
 
 
 def _snapshots(context: ProcessContext, plan: EvaluatablePlan, stage: dict[str, t.Any]) -> dict[SnapshotId, Snapshot]:

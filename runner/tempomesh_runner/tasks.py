@@ -3,6 +3,7 @@
 import typing as t
 from collections.abc import Callable
 
+from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner import plans, scheduling
@@ -39,7 +40,7 @@ class Worker:
         """Executes a task and returns its JSON result; whatever it raises is the task's failure."""
         if task == "ping":
             return {}
-        with self._context.gateways.turn():
+        with self._context.gateways.turn(self._context.console.log_status_update):
             match task:
                 case "describe_gateways":
                     return {"gateways": self._context.gateways.describe()}
@@ -61,8 +62,14 @@ class Worker:
 def describe_error(error: BaseException) -> dict[str, t.Any]:
     """What the executor is told of a task that failed."""
     return {
-        "message": str(error) or type(error).__name__,
+        "message": _message(error),
         "error_type": type(error).__name__,
         "retryable": isinstance(error, EnvironmentUpdatingError) or is_retryable(error),
         "cause": encode_cause(error),
     }
+
+
+def _message(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    # It names only the model; the reason is in a log, and here the log is on another machine than the reader.
+    return f"{text}: {error.__cause__}" if isinstance(error, NodeExecutionFailedError) and error.__cause__ else text

@@ -209,7 +209,8 @@ class Driven(Side):
     def _run(self, environment: str, options: dict[str, Any]) -> str:
         prepared = self.call(
             "prepare_run",
-            run_id=uuid4().hex,
+            run_id=(run_id := uuid4().hex),
+            execution_id=run_id,
             environment=environment,
             options=options,
             **self._planned_with[environment],
