@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 
@@ -52,6 +53,7 @@ FILES = {
         SELECT * FROM town.shops WHERE readings = 0
     """,
 }
+EVENING, MORNING = "2025-01-06 20:00:00", "2025-01-07 08:00:00"
 UNATTENDED = ("--auto-apply", "--no-prompts")
 TWICE = """
     from sqlmesh import CustomMaterialization
@@ -87,24 +89,39 @@ def test_executors_take_turns_on_a_file(tmp_path: Path) -> None:
     for name, text in FILES.items():
         write(folder, name, text)
     with running_stack(tmp_path / "stack", "--project", str(folder)) as stack:
-        applied = plan(stack, folder, "--execution-time", "2025-01-06 12:00:00")
+        applied = plan(stack, folder, "--execution-time", EVENING)
         assert applied.returncode == 0, applied.stdout + applied.stderr
         assert value(folder / "warehouse.duckdb", "SELECT SUM(readings) FROM town.shops") == SEED_ROWS
         assert value(folder / "archive.duckdb", "SELECT seen FROM town.log") == "2025-01-06"
 
-        # Plans and runs at once: two executors, several processes, one file.
-        ran = stack.tcloud("runs", "start", "--environment", "prod", "--ignore-cron")
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert value(folder / "warehouse.duckdb", "SELECT COUNT(*) FROM journal") == 2
+        # A plan and a run at once: two executors, several processes, one file.
+        with ThreadPoolExecutor() as pool:
+            dev = pool.submit(plan, stack, folder, "dev", "--include-unmodified", "--execution-time", MORNING)
+            ran = stack.tcloud("runs", "start", "--environment", "prod", "--execution-time", MORNING)
+            for ended in (dev.result(), ran):
+                assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert value(folder / "warehouse.duckdb", "SELECT COUNT(*) FROM journal") == 3
 
-        environment = {**os.environ, **stack.client_environment}
-        again = [*tcloud_command(), "sqlmesh", "-p", str(folder), "plan", "dev", "--include-unmodified", *UNATTENDED]
+        # Somebody who takes no turns is named and waited for.
         with (
             stranger(folder / "warehouse.duckdb") as process,
-            subprocess.Popen(again, env=environment, stdout=subprocess.PIPE, text=True) as waiting,
+            subprocess.Popen(
+                [
+                    *tcloud_command(),
+                    "runs",
+                    "start",
+                    "--environment",
+                    "prod",
+                    "--execution-time",
+                    MORNING,
+                    "--ignore-cron",
+                ],
+                env={**os.environ, **stack.client_environment},
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as waiting,
         ):
             assert waiting.stdout
-            # Somebody who takes no turns is named and waited for.
             assert any(f"(PID {process.pid})" in line for line in waiting.stdout)
             process.kill()
             assert waiting.wait(240) == 0
@@ -115,7 +132,7 @@ def test_executors_take_turns_on_a_file(tmp_path: Path) -> None:
             "models/twice.sql",
             "MODEL (name town.twice, kind CUSTOM (materialization 'twice'), cron '@daily'); SELECT 1 AS one",
         )
-        unknown = plan(stack, folder)
+        unknown = plan(stack, folder, "--execution-time", MORNING)
         assert unknown.returncode == 1
         assert "Materialization strategy with name 'twice' was not found" in unknown.stdout
         assert "sqlmesh.materializations" in unknown.stdout
