@@ -2,7 +2,7 @@
 
 from tests.integration.runner.projects import Project
 
-__all__ = ["FEATURES", "SEED_ROWS"]
+__all__ = ["FEATURES", "PACKAGE", "SEED_ROWS"]
 
 SEED_ROWS = 20_000
 
@@ -94,29 +94,6 @@ def always(batch: DatetimeRanges) -> bool:
         MODEL (name lab.partial, kind FULL, cron '@daily', interval_unit five_minute, allow_partials TRUE);
         SELECT COUNT(*)::INT AS minutes, @execution_ts AS seen FROM lab.minutes
     """,
-    "materializations/twice.py": """
-import typing as t
-
-from sqlmesh import CustomMaterialization, Model
-
-
-class TwiceMaterialization(CustomMaterialization):
-    NAME = "twice"
-
-    def insert(
-        self,
-        table_name: str,
-        query_or_df: t.Any,
-        model: Model,
-        is_first_insert: bool,
-        render_kwargs: dict[str, t.Any],
-        **kwargs: t.Any,
-    ) -> None:
-        if is_first_insert:
-            self._replace_query_for_model(model, table_name, query_or_df, render_kwargs, **kwargs)
-        for _ in range(int(str(model.custom_materialization_properties["times"]))):
-            self.adapter.insert_append(table_name, query_or_df, target_columns_to_types=model.columns_to_types)
-""",
     "models/twice.sql": """
         MODEL (name lab.twice, kind CUSTOM (materialization 'twice', materialization_properties (times = 2)),
           cron '@daily');
@@ -172,6 +149,38 @@ def execute(context: ExecutionContext, start: t.Any, end: t.Any, **kwargs: t.Any
         SELECT * FROM lab.by_day AS d JOIN lab.weather AS w ON w.days < 0
     """,
 }
+
+PACKAGE = {
+    "twice_materialization.py": """
+import typing as t
+
+from sqlmesh import CustomMaterialization, Model
+
+
+class TwiceMaterialization(CustomMaterialization):
+    NAME = "twice"
+
+    def insert(
+        self,
+        table_name: str,
+        query_or_df: t.Any,
+        model: Model,
+        is_first_insert: bool,
+        render_kwargs: dict[str, t.Any],
+        **kwargs: t.Any,
+    ) -> None:
+        if is_first_insert:
+            self._replace_query_for_model(model, table_name, query_or_df, render_kwargs, **kwargs)
+        for _ in range(int(str(model.custom_materialization_properties["times"]))):
+            self.adapter.insert_append(table_name, query_or_df, target_columns_to_types=model.columns_to_types)
+""",
+    "twice-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: twice\nVersion: 1.0\n",
+    "twice-1.0.dist-info/entry_points.txt": """
+[sqlmesh.materializations]
+twice = twice_materialization:TwiceMaterialization
+""",
+}
+"""An installed package with a materialization, as it lies in a folder of the interpreter's path."""
 
 CONFIG = {
     "model_defaults": {"dialect": "duckdb", "start": "2025-01-01"},

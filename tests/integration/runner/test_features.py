@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runner.both import BothWays, both_ways, one_file
-from tests.integration.runner.features import FEATURES
+from tests.integration.runner.features import FEATURES, PACKAGE
 from tests.integration.runner.projects import replace
 
 
 @pytest.fixture
-def both(tmp_path: Path) -> Iterator[BothWays]:
-    """The project, planned once."""
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BothWays]:
+    """The project, planned once; its materialization is installed."""
+    for name, text in PACKAGE.items():
+        path = tmp_path / "packages" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
     with both_ways(tmp_path, FEATURES, one_file, is_forgetful=False) as both:
         assert both.plan("prod", execution_time="2025-01-06 12:02:00") is None
         yield both
