@@ -1,5 +1,6 @@
 """The activities of an executor: each hands its work to a runner process and records what came of it."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -154,8 +155,9 @@ class RunnerBackedActivities(ExecutorActivities):
         return StageResult()
 
     async def _stage_arguments(self, stage: StageRef) -> dict[str, Any]:
-        record = await self._api.plan(stage.plan_id)
-        document = await self._api.stage(stage.plan_id, stage.index)
+        record, document = await asyncio.gather(
+            self._api.plan(stage.plan_id), self._api.stage(stage.plan_id, stage.index)
+        )
         return {
             "plan_id": stage.plan_id,
             "stage": json.loads(document),

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import CASES, Work
+from benchmarks.commands import compile_installed
 from benchmarks.measure import Result, measure
 from benchmarks.sides import Measurement
 
@@ -33,6 +34,7 @@ def main() -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False)
 
+    compile_installed()
     results = [measure(CASES[name], arguments.rounds, say) for name in arguments.cases or CASES]
     console.print(table(results))
 

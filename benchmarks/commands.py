@@ -1,24 +1,39 @@
 """Commands with a stop watch, and the memory of process trees."""
 
+import compileall
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-__all__ = ["PeakMemory", "peak_memory", "sqlmesh_command", "timed"]
+__all__ = ["PeakMemory", "compile_installed", "peak_memory", "sqlmesh_command", "timed"]
 
 SAMPLE_SECONDS = 0.2
+OWN_PACKAGES = ("activities", "envmanager", "server", "stack", "tcloud", "tempomesh_runner", "workers", "workflows")
 
 
 def sqlmesh_command() -> str:
     """Path of SQLMesh's own command line, as it is installed beside this Python."""
     return str(Path(sys.executable).with_name("sqlmesh"))
+
+
+def compile_installed() -> None:
+    """Compiles all that either side imports, as installers and first uses do: no round is to be the first one."""
+    folders = [Path(sysconfig.get_path("purelib"))]
+    for package in OWN_PACKAGES:
+        spec = find_spec(package)
+        assert spec is not None, package
+        folders.extend(Path(folder) for folder in spec.submodule_search_locations or ())
+    for folder in folders:
+        compileall.compile_dir(folder, quiet=2, workers=0)
 
 
 @dataclass

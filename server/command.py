@@ -23,6 +23,8 @@ __all__ = ["server"]
 
 _SWITCH_SECONDS = 0.0005
 _PREFIX = "TEMPOMESH_SERVER_"
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
+"""Python's own 700 are less than one snapshot has; some ten megabytes of garbage in cycles are the price."""
 
 
 @click.command()
@@ -66,6 +68,7 @@ def server() -> None:
         # What is imported by now lives as long as the process: every full collection would walk through it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 100)
         listening = _listen(settings.host, settings.port)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.

@@ -30,6 +30,10 @@ _APPLICATION_FAILED = "Plan application failed."
 """What SQLMesh says when models failed; which ones, its console has already shown."""
 
 
+_TOGETHER = "a-stage-ends-with-the-start-of-the-next"
+"""What patches the histories of plans for which each end was recorded by itself; that is a round trip more a stage."""
+
+
 class _StageFailedError(Exception):
     """A stage ended with an error that is the user's to mend."""
 
@@ -66,14 +70,23 @@ class PlanWorkflow(UnitsWorkflow):
             )
             if stages.error:
                 raise _StageFailedError(stages.error)
+        is_together = workflow.patched(_TOGETHER)
+        ended: list[StageStatus] = []
         for stage in stages.stages[plan.next_stage :]:
+            this = StageStatus(plan_id=plan.plan_id, index=stage.index, status="in_progress")
             resumed = plan.walk if stage.index == plan.next_stage else None
             if resumed is None:
-                await self._record_stage(plan, stage.index, "in_progress")
+                await _record_stages(*ended, this)
+                ended = []
             error = await self._apply_stage(plan, stages, stage, resumed)
-            await self._record_stage(plan, stage.index, "failed" if error else "success", error)
             if error:
+                await _record_stages(this.model_copy(update={"status": "failed", "error": error}))
                 raise _StageFailedError(error)
+            ended = [this.model_copy(update={"status": "success"})]
+            if not is_together:
+                await _record_stages(*ended)
+                ended = []
+        await _record_stages(*ended)
         await workflow.execute_activity_method(
             ControlActivities.sync_schedules,
             EnvironmentRef(environment=plan.environment, plan_id=plan.plan_id),
@@ -140,9 +153,11 @@ class PlanWorkflow(UnitsWorkflow):
         # Shielded, or the cancellation that is being recorded would cancel its own record.
         await asyncio.shield(self._record(plan, "aborted", "The plan was cancelled while it was being applied."))
 
-    async def _record_stage(self, plan: PlanInput, index: int, status: str, error: str | None = None) -> None:
-        await workflow.execute_activity_method(
-            ControlActivities.record_stage_status,
-            StageStatus(plan_id=plan.plan_id, index=index, status=status, error=error),
-            **RECORD,
+
+async def _record_stages(*statuses: StageStatus) -> None:
+    await asyncio.gather(
+        *(
+            workflow.execute_activity_method(ControlActivities.record_stage_status, status, **RECORD)
+            for status in statuses
         )
+    )

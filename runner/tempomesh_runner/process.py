@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
 _ZYGOTE = "zygote"
+_ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 
 
 def main(address: str, authkey_hex: str) -> None:
@@ -39,9 +40,11 @@ def main(address: str, authkey_hex: str) -> None:
 
     rehearse()
 
-    # What is imported by now lives as long as the processes: no collection of theirs walks through it or copies it.
+    # What is imported by now lives as long as the processes: no collection of theirs walks through it or copies it, and
+    # so do the snapshots that they come to keep, so that it pays to look for garbage rarely.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 100)
     authkey = bytes.fromhex(authkey_hex)
     control = _connect(address, authkey, _ZYGOTE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
