@@ -11,12 +11,18 @@ from tcloud.api.control import ControlApi
 from tcloud.wire.environments import UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from workflows.interfaces import ControlActivities
-from workflows.payloads import EnvironmentRef, ExecutionRef, PlanOutcome, RunOutcome, StageStatus
+from workflows.payloads import (
+    EnvironmentRef,
+    ExecutionRef,
+    MaintenanceInput,
+    MaintenanceOutcome,
+    PlanOutcome,
+    RunOutcome,
+    StageStatus,
+    TickRef,
+)
 
 __all__ = ["ServerBackedControlActivities"]
-
-_SCHEDULED_ENVIRONMENTS = frozenset({"prod"})
-"""Environments whose models run by themselves."""
 
 
 class ServerBackedControlActivities(ControlActivities):
@@ -55,12 +61,20 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         name = environment.environment
-        if name in _SCHEDULED_ENVIRONMENTS:
-            left_out = await self._schedules.sync(name, await self._api.crons(name))
-            await _recorded(self._api.unscheduled(name, left_out))
-            if left_out and environment.plan_id is not None:
-                warnings = [ConsoleEvent(type="log_warning", payload=_warning(cron)) for cron in left_out]
-                await _recorded(self._api.owner_events(environment.plan_id, warnings))
+        wanted = {found.environment: found.crons for found in await self._api.wanted_schedules()}
+        left_out = await self._schedules.sync(name, wanted.get(name, []))
+        await _recorded(self._api.unscheduled(name, left_out))
+        if left_out and environment.plan_id is not None:
+            warnings = [ConsoleEvent(type="log_warning", payload=_warning(cron)) for cron in left_out]
+            await _recorded(self._api.owner_events(environment.plan_id, warnings))
+
+    @activity.defn
+    async def reconcile_schedules(self, maintenance: MaintenanceInput) -> MaintenanceOutcome:  # noqa: ARG002 - all is maintained
+        return await self._schedules.reconcile(self._api.wanted_schedules)
+
+    @activity.defn
+    async def has_later_tick(self, tick: TickRef) -> bool:
+        return await self._schedules.has_later_tick(tick)
 
 
 def _warning(left_out: UnscheduledCron) -> dict[str, object]:

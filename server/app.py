@@ -32,6 +32,7 @@ from server.executions import ExecutionDocuments
 from server.preemption import PromotedSnapshots
 from server.projects import Project
 from server.retention import keep_expiring
+from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
 from server.waiting import keep_submitting
@@ -102,6 +103,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()
+    app.state.scheduled = ScheduledEnvironments(settings.scheduled_environments)
     app.state.temporal = TemporalGateway(settings)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(LimitBodies, limit=settings.max_body_bytes)

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
+from croniter.croniter import CroniterBadDateError
 from sqlmesh.core.environment import Environment
 from sqlmesh.core.model.kind import ModelKindName
 from sqlmesh.core.snapshot import SnapshotTableInfo
@@ -62,8 +63,16 @@ class EnvironmentCrons:
 def next_tick(crons: Iterable[CronGroup]) -> datetime | None:
     """The next instant at which one of the crons is due, as SQLMesh reads crons; None if there is none."""
     now = datetime.now(UTC)
-    ticks = [CroniterCache(group.cron, now, tz=ZoneInfo(group.timezone)).get_next() for group in crons]
+    ticks = [tick for group in crons if (tick := _next(group, now)) is not None]
     return min(ticks).astimezone(UTC) if ticks else None
+
+
+def _next(group: CronGroup, now: datetime) -> datetime | None:
+    try:
+        return CroniterCache(group.cron, now, tz=ZoneInfo(group.timezone)).get_next()
+    except CroniterBadDateError:
+        # Its years are over, or there is no such day.
+        return None
 
 
 def _count_models(environment: Environment) -> int:

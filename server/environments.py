@@ -1,35 +1,37 @@
 """Environments, as SQLMesh's state and the server's plans know them together."""
 
 from sqlalchemy import select
-from sqlmesh.core import constants
 from sqlmesh.core.environment import EnvironmentSummary
 
 from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.errors import ApiError
+from server.scheduling import Scheduled, ScheduledEnvironments
 from server.schema import plans
-from tcloud.wire.environments import CronGroup, Environment
+from tcloud.wire.environments import CronGroup, Environment, ScheduledEnvironment
 from tcloud.wire.statuses import Status
 
-__all__ = ["all_environments", "environment_crons", "one_environment", "summary_of"]
-
-_SCHEDULED = frozenset({constants.PROD})
-"""Environments whose models run by themselves."""
+__all__ = ["all_environments", "environment_crons", "one_environment", "summary_of", "wanted_schedules"]
 
 
-def all_environments(transaction: Transaction, crons: EnvironmentCrons) -> list[Environment]:
+def all_environments(
+    transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments
+) -> list[Environment]:
     """The project's environments by name, without those that have expired."""
-    summaries = [s for s in transaction.state.get_environments_summary() if not s.expired]
-    return [_environment(transaction, crons, summary) for summary in sorted(summaries, key=lambda s: s.name)]
+    decisions = scheduled.of_all(transaction)
+    return [_environment(transaction, crons, summary, decisions[summary.name]) for summary in _living(transaction)]
 
 
-def one_environment(transaction: Transaction, crons: EnvironmentCrons, name: str) -> Environment:
+def one_environment(
+    transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments, name: str
+) -> Environment:
     """One environment.
 
     Raises:
         ApiError: 404 if there is none of that name.
     """
-    return _environment(transaction, crons, summary_of(transaction, name))
+    decision = scheduled.of_all(transaction)[name]
+    return _environment(transaction, crons, summary_of(transaction, name), decision)
 
 
 def environment_crons(transaction: Transaction, crons: EnvironmentCrons, name: str) -> list[CronGroup]:
@@ -39,6 +41,22 @@ def environment_crons(transaction: Transaction, crons: EnvironmentCrons, name: s
         ApiError: 404 if there is no environment of that name.
     """
     return list(crons.get(transaction, name, summary_of(transaction, name).plan_id).crons)
+
+
+def wanted_schedules(
+    transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments
+) -> list[ScheduledEnvironment]:
+    """The environments that are scheduled, with their crons; decisions about those that are gone are forgotten."""
+    living = _living(transaction)
+    scheduled.forget_others(transaction, [summary.name for summary in living])
+    decisions = scheduled.of_all(transaction)
+    return [
+        ScheduledEnvironment(
+            environment=summary.name, crons=list(crons.get(transaction, summary.name, summary.plan_id).crons)
+        )
+        for summary in living
+        if decisions[summary.name].is_scheduled
+    ]
 
 
 def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
@@ -55,7 +73,14 @@ def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
     )
 
 
-def _environment(transaction: Transaction, crons: EnvironmentCrons, summary: EnvironmentSummary) -> Environment:
+def _living(transaction: Transaction) -> list[EnvironmentSummary]:
+    summaries = [summary for summary in transaction.state.get_environments_summary() if not summary.expired]
+    return sorted(summaries, key=lambda summary: summary.name)
+
+
+def _environment(
+    transaction: Transaction, crons: EnvironmentCrons, summary: EnvironmentSummary, decision: Scheduled
+) -> Environment:
     facts = crons.get(transaction, summary.name, summary.plan_id)
     gateway, default_catalog = _planned_with(transaction, summary)
     return Environment(
@@ -63,7 +88,10 @@ def _environment(transaction: Transaction, crons: EnvironmentCrons, summary: Env
         status="updating" if summary.finalized_ts is None else "ready",
         plan_id=summary.plan_id,
         models=facts.models,
-        next_run_at=next_tick(facts.crons) if summary.name in _SCHEDULED else None,
+        scheduled=decision.is_scheduled,
+        scheduled_by=decision.decided_by,
+        scheduled_at=decision.decided_at,
+        next_run_at=next_tick(facts.crons) if decision.is_scheduled else None,
         gateway=gateway,
         default_catalog=default_catalog,
     )

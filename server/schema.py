@@ -36,6 +36,7 @@ __all__ = [
     "plans",
     "runs",
     "slots",
+    "scheduled_environments",
 ]
 
 SCHEMA = "tempomesh"
@@ -229,3 +230,14 @@ executors = Table(
     Column("gateways", JSONB, nullable=False),
     Column("python_environments", JSONB, nullable=False),
 )
+
+scheduled_environments = Table(
+    "scheduled_environments",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("environment", Text, primary_key=True),
+    Column("is_scheduled", Boolean, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("decided_at", _TIME, nullable=False, server_default=text("now()")),
+)
+"""Somebody's decision whether an environment is scheduled; without one the settings decide."""

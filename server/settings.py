@@ -50,6 +50,8 @@ class ServerSettings(BaseSettings):
     """Keys of Temporal's payloads: key id to base64 of 32 bytes, newest first."""
     clients: list[ClientSettings] = []
     """Clients that exist from the start, in every project."""
+    scheduled_environments: list[str] = ["prod"]
+    """Environments whose models run by themselves, unless somebody decides otherwise for one of them."""
     cache_dir: Path = Field(default_factory=lambda: Path(gettempdir()) / "tempomesh-server")
     """A folder of the server's own for SQLMesh, which wants one; it stays empty."""
     database_pool_size: int = 20

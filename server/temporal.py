@@ -3,13 +3,14 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from temporalio.client import (
     Client,
+    ScheduleOverlapPolicy,
     WithStartWorkflowOperation,
     WorkflowExecutionStatus,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -30,7 +31,7 @@ from server.settings import ServerSettings
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
-from workflows.interfaces import CONTROL_QUEUE
+from workflows.interfaces import CONTROL_QUEUE, MAINTENANCE
 from workflows.payloads import EnvironmentState, PlanRef, RunInput
 from workflows.run import RunWorkflow
 
@@ -177,6 +178,7 @@ class TemporalGateway:
                         SearchAttributePair(RUN_ID, run_id),
                         SearchAttributePair(TRIGGER, "manual"),
                     ),
+                    static_summary=f"Run of {environment}, started by hand",
                     rpc_timeout=_CALL_TIMEOUT,
                 )
             except WorkflowAlreadyStartedError:
@@ -205,6 +207,22 @@ class TemporalGateway:
                     state = listed.schedule.state if listed.schedule is not None else None
                     found.append(_kept(listed.id, memo, paused=state is not None and state.paused))
         return found
+
+    async def maintain(self, project: Project) -> None:
+        """Has the schedules compared with what they should be now; if that cannot be, the next round does it."""
+        with suppress(ApiError):
+            client = await self.client(project)
+            async with self._reached():
+                try:
+                    await client.get_schedule_handle(MAINTENANCE).trigger(
+                        # A round that has begun may have asked before the decision was there.
+                        overlap=ScheduleOverlapPolicy.BUFFER_ONE,
+                        rpc_timeout=_CALL_TIMEOUT,
+                    )
+                except RPCError as error:
+                    # No control worker has been here yet; the first one makes the schedule, and a round.
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
 
     async def close(self) -> None:
         """Forgets the clients, so that their connections close before the loop does."""

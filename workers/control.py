@@ -6,17 +6,19 @@ import socket
 from datetime import timedelta
 
 import structlog
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.control import ServerBackedControlActivities
-from activities.schedules import EnvironmentSchedules
+from activities.schedules import EnvironmentSchedules, MaintenanceSchedule
 from tcloud.api.control import ControlApi
 from workers.binding import ActivityLogs
 from workers.connections import bootstrap, connect_temporal
 from workers.settings import WorkerSettings
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE
+from workflows.maintenance import MaintenanceWorkflow
 from workflows.plan import PlanWorkflow
 from workflows.run import RunWorkflow
 
@@ -41,13 +43,15 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
         worker = Worker(
             client,
             task_queue=CONTROL_QUEUE,
-            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow],
+            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow, MaintenanceWorkflow],
             activities=[
                 activities.record_plan_status,
                 activities.record_stage_status,
                 activities.record_outcome,
                 activities.record_run_status,
                 activities.sync_schedules,
+                activities.reconcile_schedules,
+                activities.has_later_tick,
             ],
             workflow_runner=SandboxedWorkflowRunner(
                 restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
@@ -56,6 +60,15 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
             interceptors=[ActivityLogs()],
         )
         async with worker:
+            await _ensure_maintenance(MaintenanceSchedule(client, settings.maintenance_interval))
             _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)
             await stop.wait()
             _log.info("stopping")
+
+
+async def _ensure_maintenance(schedule: MaintenanceSchedule) -> None:
+    try:
+        await schedule.ensure()
+    except RPCError as error:
+        # Plans and runs do without it; a worker that starts when Temporal fares better makes it.
+        _log.error("maintenance_not_scheduled", reason=error.message)

@@ -30,6 +30,8 @@ class WorkerSettings(BaseSettings):
     """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
     start_patience: timedelta = timedelta(seconds=60)
     """How long a process waits at its start for a server that does not answer yet."""
+    maintenance_interval: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(seconds=10))
+    """How often the control worker has the schedules compared with what they should be."""
 
     @property
     def bearer(self) -> str:

@@ -11,6 +11,8 @@ from temporalio import activity
 from workflows.payloads import (
     EnvironmentRef,
     ExecutionRef,
+    MaintenanceInput,
+    MaintenanceOutcome,
     PlanOutcome,
     PlanRef,
     PlanStages,
@@ -20,15 +22,19 @@ from workflows.payloads import (
     StageResult,
     StageStatus,
     StatementsRef,
+    TickRef,
     UnitGraph,
     UnitRef,
     UnitResult,
 )
 
-__all__ = ["CONTROL_QUEUE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
+__all__ = ["CONTROL_QUEUE", "MAINTENANCE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
 
 CONTROL_QUEUE = "control"
 """Task queue of workflows and of activities that touch only the control plane."""
+
+MAINTENANCE = "maintenance"
+"""Id of the schedule that starts the maintenance of a project, and base id of the workflows that do it."""
 
 
 class ExecutorQueue(StrEnum):
@@ -99,3 +105,13 @@ class ControlActivities(ABC):
     @abstractmethod
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         """Brings the Temporal schedules of an environment in line with the crons of its models."""
+
+    @activity.defn
+    @abstractmethod
+    async def reconcile_schedules(self, maintenance: MaintenanceInput) -> MaintenanceOutcome:
+        """Puts right what differs from what there should be, in all environments, and makes up for missed ticks."""
+
+    @activity.defn
+    @abstractmethod
+    async def has_later_tick(self, tick: TickRef) -> bool:
+        """Whether a run that another tick of the environment started later is waiting or under way."""

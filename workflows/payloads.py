@@ -3,6 +3,7 @@
 Nothing here is big: plans, unit DAGs and logs are kept by the server, payloads carry ids, numbers and statuses.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +13,8 @@ __all__ = [
     "EnvironmentRef",
     "EnvironmentState",
     "ExecutionRef",
+    "MaintenanceInput",
+    "MaintenanceOutcome",
     "PlanInput",
     "PlanOutcome",
     "PlanRef",
@@ -24,6 +27,7 @@ __all__ = [
     "StageStatus",
     "StageSummary",
     "StatementsRef",
+    "TickRef",
     "UnitGraph",
     "UnitProgress",
     "UnitRef",
@@ -280,3 +284,26 @@ class StageStatus(BaseModel):
     index: int
     status: str
     error: ErrorText | None = None
+
+
+class MaintenanceInput(BaseModel):
+    """Input of the maintenance workflow and of its activities; all of a project is maintained."""
+
+
+class MaintenanceOutcome(BaseModel):
+    """What a round of maintenance has put right: schedule ids, and the environments that got a run for missed ticks."""
+
+    created: list[str] = []
+    updated: list[str] = []
+    deleted: list[str] = []
+    paused: list[str] = []
+    """Paused by somebody in Temporal, and left so."""
+    caught_up: list[str] = []
+
+
+class TickRef(BaseModel):
+    """A run that a schedule has started."""
+
+    environment: str
+    run_id: str
+    started_at: datetime

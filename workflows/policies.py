@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from temporalio.common import RetryPolicy
 
-__all__ = ["EVALUATION", "PLANNING", "RECORD", "ActivityOptions"]
+__all__ = ["EVALUATION", "MAINTENANCE_DUTY", "PLANNING", "RECORD", "ActivityOptions"]
 
 
 class ActivityOptions(TypedDict, total=False):
@@ -26,6 +26,14 @@ RECORD: ActivityOptions = {
     "start_to_close_timeout": timedelta(seconds=30),
     # The record is the truth that users see: never given up.
     "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=0.5), maximum_interval=timedelta(seconds=10)),
+}
+
+MAINTENANCE_DUTY: ActivityOptions = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    # Given up soon: the next round is minutes away, and rounds must not wait for each other.
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=10
+    ),
 }
 
 PLANNING: ActivityOptions = {

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
     from workflows.payloads import ExecutionRef, RunInput, RunOutcome, StatementsRef, UnitState, Walk
     from workflows.policies import PLANNING, RECORD
+    from workflows.ticks import gives_way
     from workflows.units import UnitsWorkflow
     from workflows.walk import DUMMY
 
@@ -37,6 +38,8 @@ class RunWorkflow(UnitsWorkflow):
             raise
 
     async def _run(self, run: RunInput) -> RunOutcome:
+        if await gives_way(run, _run_id()):
+            return await self._nothing_to_do(run)
         walk = run.walk
         if walk is None:
             graph = await workflow.execute_activity_method(

@@ -12,11 +12,12 @@ from server.access import Access, require
 from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.documents import DocumentKind, find_document, put_document
-from server.environments import all_environments, environment_crons, one_environment, summary_of
+from server.environments import all_environments, environment_crons, one_environment, summary_of, wanted_schedules
 from server.errors import ApiError
 from server.projects import Role
+from server.scheduling import ScheduledEnvironments
 from server.temporal import KeptSchedule, TemporalGateway
-from tcloud.wire.environments import CronGroup, Environment, Schedule, UnscheduledCron
+from tcloud.wire.environments import CronGroup, Environment, Schedule, ScheduledEnvironment, UnscheduledCron
 
 __all__ = ["router"]
 
@@ -34,19 +35,44 @@ async def _crons(request: Request) -> EnvironmentCrons:
     return crons
 
 
+async def _scheduled(request: Request) -> ScheduledEnvironments:
+    scheduled: ScheduledEnvironments = request.app.state.scheduled
+    return scheduled
+
+
+async def _temporal(request: Request) -> TemporalGateway:
+    temporal: TemporalGateway = request.app.state.temporal
+    return temporal
+
+
 Crons = Annotated[EnvironmentCrons, Depends(_crons)]
+Scheduled = Annotated[ScheduledEnvironments, Depends(_scheduled)]
+Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
 @router.get("/environments", summary="The project's environments")
-def environments(access: Anyone, crons: Crons) -> list[Environment]:
+def environments(access: Anyone, crons: Crons, scheduled: Scheduled) -> list[Environment]:
     with access.database.transaction(access.project) as transaction:
-        return all_environments(transaction, crons)
+        return all_environments(transaction, crons, scheduled)
 
 
 @router.get("/environments/{name}", summary="One environment")
-def environment(name: str, access: Anyone, crons: Crons) -> Environment:
-    with access.database.transaction(access.project) as transaction:
-        return one_environment(transaction, crons, name)
+def environment(name: str, access: Anyone, crons: Crons, scheduled: Scheduled) -> Environment:
+    return _one(access, crons, scheduled, name)
+
+
+@router.post("/environments/{name}/schedule", summary="Let an environment's models run by themselves")
+async def schedule(name: str, access: Developer, crons: Crons, scheduled: Scheduled, temporal: Temporal) -> Environment:
+    """Its schedules are made at once if the control worker is there, and otherwise when it is back."""
+    return await _decided(access, crons, scheduled, temporal, name, is_scheduled=True)
+
+
+@router.post("/environments/{name}/unschedule", summary="Let an environment's models run only when somebody says so")
+async def unschedule(
+    name: str, access: Developer, crons: Crons, scheduled: Scheduled, temporal: Temporal
+) -> Environment:
+    """Its schedules are deleted; runs that are under way go on."""
+    return await _decided(access, crons, scheduled, temporal, name, is_scheduled=False)
 
 
 @router.get("/environments/{name}/crons", summary="An environment's models, grouped by cron and timezone")
@@ -64,8 +90,13 @@ def unscheduled(name: str, body: list[UnscheduledCron], access: WorkerOnly) -> N
 
 
 @router.post("/environments/{name}/invalidate", status_code=204, summary="Let an environment expire now")
-def invalidate(name: str, access: Developer) -> None:
-    """The janitor removes it; `prod` cannot be invalidated."""
+async def invalidate(name: str, access: Developer, temporal: Temporal) -> None:
+    """The janitor removes it, its schedules are deleted at once; `prod` cannot be invalidated."""
+    await run_in_threadpool(_invalidate, access, name)
+    await temporal.maintain(access.project)
+
+
+def _invalidate(access: Access, name: str) -> None:
     with access.database.transaction(access.project) as transaction:
         summary_of(transaction, name)
         try:
@@ -75,13 +106,45 @@ def invalidate(name: str, access: Developer) -> None:
 
 
 @router.get("/schedules", summary="The schedules that Temporal keeps for the project")
-async def schedules(request: Request, access: Anyone, crons: Crons) -> list[Schedule]:
-    temporal: TemporalGateway = request.app.state.temporal
+async def schedules(access: Anyone, crons: Crons, temporal: Temporal) -> list[Schedule]:
     kept = await temporal.schedules(access.project)
     models = await run_in_threadpool(_models, access, crons, {schedule.environment for schedule in kept})
     listed = [_schedule(schedule, models) for schedule in kept]
     listed += await run_in_threadpool(_left_out, access, crons)
     return sorted(listed, key=lambda schedule: schedule.schedule_id)
+
+
+@router.post("/schedules/wanted", summary="Which schedules there should be")
+def wanted(access: WorkerOnly, crons: Crons, scheduled: Scheduled) -> list[ScheduledEnvironment]:
+    """What the control worker compares Temporal's schedules with; decisions about gone environments are forgotten."""
+    with access.database.transaction(access.project) as transaction:
+        return wanted_schedules(transaction, crons, scheduled)
+
+
+def _one(access: Access, crons: EnvironmentCrons, scheduled: ScheduledEnvironments, name: str) -> Environment:
+    with access.database.transaction(access.project) as transaction:
+        return one_environment(transaction, crons, scheduled, name)
+
+
+async def _decided(
+    access: Access,
+    crons: EnvironmentCrons,
+    scheduled: ScheduledEnvironments,
+    temporal: TemporalGateway,
+    name: str,
+    *,
+    is_scheduled: bool,
+) -> Environment:
+    def decide() -> Environment:
+        with access.database.transaction(access.project) as transaction:
+            if summary_of(transaction, name).expired:
+                raise ApiError(409, "TM-ENVIRONMENT", f"Environment '{name}' has expired; plan it anew first.")
+            scheduled.decide(transaction, name, is_scheduled=is_scheduled, by=access.client_id)
+            return one_environment(transaction, crons, scheduled, name)
+
+    decided = await run_in_threadpool(decide)
+    await temporal.maintain(access.project)
+    return decided
 
 
 def _models(access: Access, crons: EnvironmentCrons, wanted: set[str]) -> dict[tuple[str, str, str], list[str]]:

@@ -147,6 +147,14 @@ class Api:
         """Lets an environment expire now, so that the janitor removes it."""
         self._send("POST", f"environments/{_segment(name)}/invalidate")
 
+    def schedule_environment(self, name: str) -> Environment:
+        """Lets an environment's models run by themselves."""
+        return Environment.model_validate_json(self._send("POST", f"environments/{_segment(name)}/schedule").content)
+
+    def unschedule_environment(self, name: str) -> Environment:
+        """Lets an environment's models run only when somebody says so."""
+        return Environment.model_validate_json(self._send("POST", f"environments/{_segment(name)}/unschedule").content)
+
     def schedules(self) -> list[Schedule]:
         """The schedules that Temporal keeps for the project."""
         return self._many(Schedule, "schedules")

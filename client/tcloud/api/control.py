@@ -1,4 +1,4 @@
-"""What the control worker asks of the server: to record, and which crons an environment has."""
+"""What the control worker asks of the server: to record, and which schedules there should be."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -8,14 +8,13 @@ import httpx
 from pydantic import TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
-from tcloud.wire.environments import CronGroup, Environment, UnscheduledCron
+from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
 
 __all__ = ["ControlApi"]
 
-_CRON_GROUPS = TypeAdapter(list[CronGroup])
-_ENVIRONMENTS = TypeAdapter(list[Environment])
+_SCHEDULED = TypeAdapter(list[ScheduledEnvironment])
 _TIMEOUT_SECONDS = 20.0
 
 
@@ -65,14 +64,6 @@ class ControlApi:
         """Records the units of an execution that never started."""
         await self._post(f"executions/{execution_id}/outcome", outcome.model_dump(mode="json"))
 
-    async def crons(self, environment: str) -> list[CronGroup]:
-        """The crons of an environment's models; empty if there is no such environment."""
-        response = await self._http.get(f"environments/{environment}/crons")
-        if response.status_code == httpx.codes.NOT_FOUND:
-            return []
-        response.raise_for_status()
-        return _CRON_GROUPS.validate_json(response.content)
-
     async def unscheduled(self, environment: str, left_out: Sequence[UnscheduledCron]) -> None:
         """Records which crons of an environment Temporal does not take."""
         body = [cron.model_dump(mode="json") for cron in left_out]
@@ -83,9 +74,10 @@ class ControlApi:
         body = [event.model_dump(mode="json") for event in events]
         (await self._http.post(f"owners/{owner_id}/events", json=body)).raise_for_status()
 
-    async def environments(self) -> list[Environment]:
-        """The environments of the project."""
-        return _ENVIRONMENTS.validate_json((await self._get("environments")).content)
+    async def wanted_schedules(self) -> list[ScheduledEnvironment]:
+        """The environments that are scheduled, with their crons."""
+        response = (await self._http.post("schedules/wanted")).raise_for_status()
+        return _SCHEDULED.validate_json(response.content)
 
     async def _get(self, path: str) -> httpx.Response:
         return (await self._http.get(path)).raise_for_status()

@@ -7,7 +7,8 @@ from tcloud.output import Format, as_json, output_option, show, show_many
 
 __all__ = ["environments"]
 
-_FIELDS = ("name", "status", "plan_id", "models", "paused", "next_run_at")
+_FIELDS = ("name", "status", "plan_id", "models", "paused", "scheduled", "next_run_at")
+_ALL_FIELDS = (*_FIELDS, "scheduled_by", "scheduled_at")
 
 
 @click.group()
@@ -29,4 +30,22 @@ def list_environments(output: Format) -> None:
 def show_environment(name: str, output: Format) -> None:
     """Show one environment."""
     with project_api() as api:
-        show(as_json(api.environment(name), _FIELDS), output)
+        show(as_json(api.environment(name), _ALL_FIELDS), output)
+
+
+@environments.command("schedule")
+@click.argument("name")
+@output_option
+def schedule_environment(name: str, output: Format) -> None:
+    """Let an environment's models run by themselves, whenever their crons say so."""
+    with project_api() as api:
+        show(as_json(api.schedule_environment(name), _ALL_FIELDS), output)
+
+
+@environments.command("unschedule")
+@click.argument("name")
+@output_option
+def unschedule_environment(name: str, output: Format) -> None:
+    """Let an environment's models run only when somebody starts a run."""
+    with project_api() as api:
+        show(as_json(api.unschedule_environment(name), _ALL_FIELDS), output)

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-__all__ = ["CronGroup", "Environment", "Schedule", "UnscheduledCron"]
+__all__ = ["CronGroup", "Environment", "Schedule", "ScheduledEnvironment", "UnscheduledCron"]
 
 
 class Environment(BaseModel):
@@ -16,6 +16,12 @@ class Environment(BaseModel):
     plan_id: str
     models: int
     paused: bool = False
+    scheduled: bool = False
+    """Whether its models run by themselves."""
+    scheduled_by: str | None = None
+    """Who decided that it is, or is not, scheduled; None where the server's settings do."""
+    scheduled_at: datetime | None = None
+    """When that was decided."""
     next_run_at: datetime | None = None
     gateway: str | None = None
     default_catalog: str | None = None
@@ -33,6 +39,13 @@ class UnscheduledCron(CronGroup):
     """Models whose cron or timezone Temporal does not take: they run only by hand."""
 
     reason: str
+
+
+class ScheduledEnvironment(BaseModel):
+    """An environment whose models run by themselves, with all of their crons."""
+
+    environment: str
+    crons: list[CronGroup]
 
 
 class Schedule(BaseModel):

@@ -10,7 +10,7 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotChangeCategory
 
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
-from tests.integration.server.states import promoted, snapshot_of
+from tests.integration.server.states import promoted, remote_state, snapshot_of
 
 
 def snapshot_from(definition: str) -> Snapshot:
@@ -98,3 +98,43 @@ def test_a_run_that_failed_before_it_began_is_recorded(worker: httpx.Client, adm
     run = admin.get(f"runs/{tick}").json()
     assert (run["environment"], run["trigger"], run["status"]) == ("prod", "schedule", "failed")
     assert worker.post("runs/whatever/status", json=report).status_code == 404
+
+
+def wanted(worker: httpx.Client) -> list[str]:
+    """The environments whose schedules there should be."""
+    return [found["environment"] for found in worker.post("schedules/wanted").raise_for_status().json()]
+
+
+def test_production_is_scheduled_and_others_are_when_somebody_says_so(
+    server: RunningServer, executor: httpx.Client, worker: httpx.Client
+) -> None:
+    promoted(executor, [snapshot_of("trips")], "plan-1")
+    promoted(executor, [snapshot_of("trips")], "plan-2", name="dev")
+    assert wanted(worker) == ["prod"]
+    with server.client(Role.DEVELOPER) as developer:
+        dev = developer.post("environments/dev/schedule").raise_for_status().json()
+        assert (dev["scheduled"], dev["scheduled_by"]) == (True, "developer")
+        assert dev["next_run_at"] is not None
+        assert wanted(worker) == ["dev", "prod"]
+        with server.client(Role.ADMIN) as admin:
+            # Who agrees does not become the author.
+            assert admin.post("environments/dev/schedule").json()["scheduled_at"] == dev["scheduled_at"]
+        prod = developer.post("environments/prod/unschedule").raise_for_status().json()
+        assert (prod["scheduled"], prod["next_run_at"]) == (False, None)
+        assert wanted(worker) == ["dev"]
+        assert [found["scheduled"] for found in developer.get("environments").json()] == [True, False]
+        assert developer.post("environments/nowhere/schedule").status_code == 404
+
+
+def test_an_environment_that_is_gone_takes_the_decision_along(
+    executor: httpx.Client, worker: httpx.Client, admin: httpx.Client
+) -> None:
+    promoted(executor, [snapshot_of("trips")], "plan-1", name="dev")
+    admin.post("environments/dev/schedule").raise_for_status()
+    assert wanted(worker) == ["dev"]
+    admin.post("environments/dev/invalidate").raise_for_status()
+    assert admin.post("environments/dev/schedule").json()["code"] == "TM-ENVIRONMENT"
+    assert wanted(worker) == []
+    remote_state(executor).delete_expired_environments()
+    promoted(executor, [snapshot_of("trips")], "plan-2", name="dev")
+    assert wanted(worker) == []

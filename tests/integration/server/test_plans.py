@@ -32,6 +32,7 @@ from tests.integration.server.states import environment_of, promoted, remote_sta
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE
+from workflows.maintenance import MaintenanceWorkflow
 from workflows.payloads import EnvironmentRef
 from workflows.plan import PlanWorkflow
 from workflows.run import RunWorkflow
@@ -76,13 +77,15 @@ async def control_worker(scheduled: RunningServer, temporal: TemporalServer, nam
         async with Worker(
             client,
             task_queue=CONTROL_QUEUE,
-            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow],
+            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow, MaintenanceWorkflow],
             activities=[
                 control.record_plan_status,
                 control.record_stage_status,
                 control.record_outcome,
                 control.record_run_status,
                 control.sync_schedules,
+                control.reconcile_schedules,
+                control.has_later_tick,
             ],
         ):
             yield client
@@ -249,7 +252,7 @@ async def test_schedules_are_shown_with_their_models(
     promoted(apply_executor, snapshots, "plan-1")
     async with control_worker(scheduled, temporal, namespace) as client:
         async with ControlApi(scheduled.url, f"{Role.WORKER}-token") as api:
-            groups = await api.crons("prod")
+            ((_, groups),) = [(found.environment, found.crons) for found in await api.wanted_schedules()]
             assert [(g.cron, g.timezone, len(g.models)) for g in groups] == [
                 ("@daily", "UTC", 2),
                 ("@hourly", "Europe/Paris", 1),

@@ -25,3 +25,8 @@ def test_a_cron_is_local_time() -> None:
     assert tick is not None
     local = tick.astimezone(ZoneInfo("Asia/Kolkata"))
     assert (local.hour, local.minute) == (4, 30)
+
+
+def test_a_cron_whose_years_are_over_has_no_tick() -> None:
+    assert next_tick([group("0 0 1 1 * 0 2020")]) is None
+    assert next_tick([group("0 0 1 1 * 0 2020"), group("@daily")]) is not None
