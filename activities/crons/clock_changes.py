@@ -1,10 +1,12 @@
 """When the clocks of a timezone are changed, in the decades to come."""
 
+from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from activities.crons.days import Days
@@ -14,11 +16,9 @@ __all__ = ["ClockChanges", "Gap", "clock_changes"]
 _YEARS = 30
 """A rule such as "the second Sunday of March" has shown all of its days after 28 years."""
 
-_HOUR = timedelta(hours=1)
-_SAME_CLOCK = ("Europe/London",)
-"""Zones whose clocks are, or may be, those of zones that Temporal gets wrong."""
-
+_HOUR, _DAY, _MINUTE = timedelta(hours=1), timedelta(days=1), timedelta(minutes=1)
 _DAY_MINUTES = 24 * 60
+_A_LEAP_YEAR = 2028
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,19 @@ class Gap:
     utc_end: time
     utc_end_on: Days
 
-    @property
-    def hides_weekday(self) -> bool:
-        """Whether it has midnight in it: Temporal, which asks midnight for its weekday, takes the day for another."""
-        return 0 in self.skipped
-
 
 @dataclass(frozen=True)
 class ClockChanges:
     """The changes of one timezone."""
 
-    zone_name: str | None
-    """A zone with these very changes in which Temporal's ticks are right; None if there is none.
+    are_right_in_temporal: bool
+    """Whether Temporal's ticks in local time are the right ones on the days of the changes, too.
 
-    They are where the clock is put by an hour, on the hour, and put back at the end of a summer time. Ireland, by law,
-    has a winter time instead: there Temporal leaves out the hour that comes twice."""
-    offsets: tuple[timedelta, ...]
-    """All offsets from UTC that occur."""
+    They are where the clock is put by an hour, on the hour, not at midnight, and put back west of Greenwich: elsewhere
+    Temporal leaves out times that come twice, or takes the day for another day of the week.
+    """
+    offsets: tuple[tuple[timedelta, tuple[Days, ...]], ...]
+    """All offsets from UTC that occur, with the days, in UTC, on which they may."""
     gaps: tuple[Gap, ...]
 
 
@@ -62,29 +58,15 @@ def clock_changes(zone: ZoneInfo, first_year: int) -> ClockChanges:
     latest, and so is exact for all zones that have such rules.
     """
     changes = list(_changes(zone, first_year))
-    first = datetime(first_year, 1, 1, tzinfo=UTC)
-    offsets = {_offset(zone, first)}
     spans: dict[tuple[object, ...], list[_Span]] = defaultdict(list)
     for change in changes:
-        offsets.add(change.after)
         for span in change.skipped():
             spans[span.rule].append(span)
     return ClockChanges(
-        zone_name=_name_of_right_zone(zone, first_year, changes),
-        offsets=tuple(sorted(offsets)),
+        are_right_in_temporal=all(change.is_right_in_temporal for change in changes),
+        offsets=tuple(_offsets(zone, first_year, changes)),
         gaps=tuple(_gap(found) for _, found in sorted(spans.items(), key=lambda item: str(item[0]))),
     )
-
-
-def _name_of_right_zone(zone: ZoneInfo, first_year: int, changes: list["_Change"]) -> str | None:
-    if all(change.is_right for change in changes):
-        return zone.key
-    moments = [(change.at, change.after) for change in changes]
-    for name in _SAME_CLOCK:
-        others = list(_changes(ZoneInfo(name), first_year))
-        if moments == [(change.at, change.after) for change in others] and all(change.is_right for change in others):
-            return name
-    return None
 
 
 @dataclass(frozen=True)
@@ -113,8 +95,8 @@ class _Change:
     at: datetime
     before: timedelta
     after: timedelta
-    is_to_standard: bool
-    """Whether it ends a time that the zone itself calls a deviation."""
+    ends_summer_time: bool
+    """Whether it ends what the zone itself calls a deviation; Ireland's winter time is one, its summer time is not."""
 
     @property
     def _from(self) -> datetime:
@@ -125,37 +107,42 @@ class _Change:
         return (self.at + self.after).replace(tzinfo=None)
 
     @property
-    def is_right(self) -> bool:
+    def is_right_in_temporal(self) -> bool:
         shift = self.after - self.before
-        is_whole_hour = abs(shift) == _HOUR and not self._from.minute and not self._from.second
-        return is_whole_hour and (shift == _HOUR or self.is_to_standard)
+        if abs(shift) != _HOUR or self._from.minute or self._from.second:
+            return False
+        if shift > timedelta():
+            return all(0 not in span.skipped for span in self.skipped())
+        return self.ends_summer_time and self.before <= timedelta()
 
     def skipped(self) -> Iterator[_Span]:
         day = self._from.date()
-        while datetime.combine(day, time()) < self._to:
-            midnight = datetime.combine(day, time())
-            first = max(self._from - midnight, timedelta()) // timedelta(minutes=1)
-            end = min((self._to - midnight) // timedelta(minutes=1), _DAY_MINUTES)
+        while (midnight := datetime.combine(day, time())) < self._to:
+            first = max(self._from - midnight, timedelta()) // _MINUTE
+            end = min((self._to - midnight) // _MINUTE, _DAY_MINUTES)
             if first < end:
                 yield _Span(day, range(first, end), self._to, self.at.replace(tzinfo=None))
-            day += timedelta(days=1)
+            day += _DAY
 
 
 def _changes(zone: ZoneInfo, first_year: int) -> Iterator[_Change]:
-    at, end = datetime(first_year, 1, 1, tzinfo=UTC), datetime(first_year + _YEARS, 1, 1, tzinfo=UTC)
-    step = timedelta(days=1)
+    at, end = _bounds(first_year)
     before = _offset(zone, at)
     while at < end:
-        after = _offset(zone, at + step)
+        after = _offset(zone, at + _DAY)
         if after != before:
             yield _Change(
-                _moment(zone, at, at + step, before),
+                _moment(zone, at, at + _DAY, before),
                 before,
                 after,
-                is_to_standard=bool(at.astimezone(zone).dst()) and not (at + step).astimezone(zone).dst(),
+                ends_summer_time=bool(at.astimezone(zone).dst()) and not (at + _DAY).astimezone(zone).dst(),
             )
             before = after
-        at += step
+        at += _DAY
+
+
+def _bounds(first_year: int) -> tuple[datetime, datetime]:
+    return datetime(first_year, 1, 1, tzinfo=UTC), datetime(first_year + _YEARS, 1, 1, tzinfo=UTC)
 
 
 def _moment(zone: ZoneInfo, low: datetime, high: datetime, before: timedelta) -> datetime:
@@ -171,6 +158,33 @@ def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
     return offset
 
 
+def _offsets(zone: ZoneInfo, first_year: int, changes: list[_Change]) -> Iterator[tuple[timedelta, tuple[Days, ...]]]:
+    start, end = _bounds(first_year)
+    if not changes:
+        yield _offset(zone, start), (Days(),)
+        return
+    seen: dict[timedelta, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    moments = [start, *(change.at for change in changes), end - _DAY]
+    offsets = [changes[0].before, *(change.after for change in changes)]
+    for offset, (first, last) in zip(offsets, pairwise(moments), strict=True):
+        day = first.date()
+        while day <= last.date():
+            seen[offset][day.month].add(day.day)
+            day += _DAY
+    for offset, by_month in sorted(seen.items()):
+        yield offset, tuple(_by_days(by_month))
+
+
+def _by_days(by_month: dict[int, set[int]]) -> Iterator[Days]:
+    months: dict[frozenset[int], set[int]] = defaultdict(set)
+    for month, days in by_month.items():
+        # To the end of a month is to the end of any month, so that more of them are the same.
+        reaches_end = max(days) == monthrange(_A_LEAP_YEAR, month)[1]
+        months[frozenset(days) | (frozenset(range(max(days), 32)) if reaches_end else frozenset())].add(month)
+    for covered, found in sorted(months.items(), key=lambda item: min(item[1])):
+        yield Days(days=covered, months=frozenset(found))
+
+
 def _gap(spans: list[_Span]) -> Gap:
     first = spans[0]
     return Gap(
@@ -183,11 +197,11 @@ def _gap(spans: list[_Span]) -> Gap:
     )
 
 
-def _between(days: list[date]) -> Days:
-    numbers = [day.day for day in days]
-    month, weekday = _month_and_weekday(days[0])
+def _between(days: Iterable[date]) -> Days:
+    ordered = sorted(days, key=lambda day: day.day)
+    month, weekday = _month_and_weekday(ordered[0])
     return Days(
-        days=frozenset(range(min(numbers), max(numbers) + 1)),
+        days=frozenset(range(ordered[0].day, ordered[-1].day + 1)),
         weekdays=frozenset({weekday}),
         months=frozenset({month}),
     )

@@ -5,11 +5,11 @@ What depends on a month's length (`L`, `L5`, `31W`) becomes one alternative for 
 
 import calendar
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from activities.crons.reading import LAST, Cron
 
-__all__ = ["ALL_DAYS", "ALL_MONTHS", "ALL_WEEKDAYS", "ALL_YEARS", "Days", "days_of"]
+__all__ = ["ALL_DAYS", "ALL_MONTHS", "ALL_WEEKDAYS", "ALL_YEARS", "Days", "days_of", "shifted"]
 
 ALL_DAYS = frozenset(range(1, 32))
 ALL_WEEKDAYS = frozenset(range(7))
@@ -65,6 +65,34 @@ def days_of(cron: Cron) -> list[Days]:
         for days in _of_length(cron, length)
     ]
     return [days for days in dict.fromkeys(alternatives) if days]
+
+
+def shifted(on: Days, shift: int) -> Iterator[Days]:
+    """The days before (-1) or after (1) each of these, as alternatives."""
+    weekdays = frozenset((weekday + shift) % len(ALL_WEEKDAYS) for weekday in on.weekdays)
+    if shift == 0 or on == Days(weekdays=on.weekdays):
+        yield replace(on, weekdays=weekdays)
+        return
+    for length, months, years in _LENGTHS:
+        within = Days(months=months, years=years)
+        days = frozenset(day + shift for day in on.days if day <= length and 1 <= day + shift <= length)
+        yield replace(on, days=days, weekdays=weekdays) & within
+        if shift > 0 and length in on.days:
+            for start, months_after, years_after in _moved(on & within, 1):
+                yield Days(start, weekdays, months_after, years_after)
+        if shift < 0 and 1 in on.days:
+            for _, months_before, years_before in _moved(on, -1):
+                yield Days(frozenset({length}), weekdays, months_before, years_before) & within
+
+
+def _moved(on: Days, step: int) -> Iterator[tuple[frozenset[int], frozenset[int], frozenset[int]]]:
+    """The months before or after, with their years: those of another year are apart."""
+    edge = 12 if step > 0 else 1
+    first = frozenset({1})
+    yield first, frozenset(month + step for month in on.months if month != edge), on.years
+    if edge in on.months:
+        years = on.years if on.years == ALL_YEARS else frozenset(year + step for year in on.years)
+        yield first, frozenset({1 if step > 0 else 12}), years & ALL_YEARS
 
 
 def _lengths(cron: Cron) -> Iterable[tuple[int, frozenset[int], frozenset[int]]]:
