@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["gives_way"]
 
 _LATE = timedelta(minutes=1)
-_CHANGE = "runs say who they are and late ticks give way"
+_CHANGE = "run-id-and-late-ticks"
 
 
 async def gives_way(run: RunInput, run_id: str) -> bool:

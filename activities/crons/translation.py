@@ -11,6 +11,7 @@ In the zones that Temporal gets wrong, a cron is said in UTC: for each offset th
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from datetime import timezone as fixed_timezone
 
 from temporalio.client import ScheduleCalendarSpec, ScheduleSpec
 
@@ -22,6 +23,7 @@ from activities.crons.reading import Cron, read_cron, zone_of
 __all__ = ["schedule_spec"]
 
 _UTC = "UTC"
+_FOR_SKIPPED = "in place of times that the clock skips"
 _MINUTE = timedelta(minutes=1)
 _MINUTES_OF_AN_HOUR, _MINUTES_OF_A_DAY = 60, 24 * 60
 
@@ -71,7 +73,7 @@ def _times(minutes_of_day: Iterable[int]) -> Iterator[tuple[frozenset[int], froz
 
 
 def _calendar(
-    on: Days, seconds: frozenset[int], hours: frozenset[int], minutes: frozenset[int]
+    on: Days, seconds: frozenset[int], hours: frozenset[int], minutes: frozenset[int], comment: str | None = None
 ) -> ScheduleCalendarSpec:
     return ScheduleCalendarSpec(
         second=as_ranges(seconds),
@@ -82,6 +84,7 @@ def _calendar(
         # To Temporal, no years are all years.
         year=[] if on.years == ALL_YEARS else as_ranges(on.years),
         day_of_week=as_ranges(on.weekdays),
+        comment=comment,
     )
 
 
@@ -93,7 +96,9 @@ def _after_gap(cron: Cron, days: list[Days], gap: Gap, *, is_local: bool) -> Ite
     for on in days:
         for after in shifted(on & gap.on, shift):
             if after & end_on:
-                yield _calendar(after & end_on, cron.seconds, frozenset({end.hour}), frozenset({end.minute}))
+                yield _calendar(
+                    after & end_on, cron.seconds, frozenset({end.hour}), frozenset({end.minute}), _FOR_SKIPPED
+                )
 
 
 def _shift(before: Days, after: Days) -> int:
@@ -107,9 +112,10 @@ def _in_utc(cron: Cron, days: list[Days], offset: timedelta, when: Iterable[Days
     for minute in _minutes_of_day(cron):
         shift, of_day = divmod(minute - offset // _MINUTE, _MINUTES_OF_A_DAY)
         by_shift[shift].add(of_day)
+    comment = str(fixed_timezone(offset))
     for shift, minutes in sorted(by_shift.items()):
         found = dict.fromkeys(moved & period for on in days for moved in shifted(on, shift) for period in when)
         for on in found:
             if on:
                 for times in _times(minutes):
-                    yield _calendar(on, cron.seconds, *times)
+                    yield _calendar(on, cron.seconds, *times, comment)

@@ -48,8 +48,11 @@ def test_what_is_no_timezone_is_refused_with_its_name() -> None:
         schedule_spec("@daily", "Europe/Atlantis")
 
 
-def test_the_timezone_is_the_schedules() -> None:
-    assert schedule_spec("@daily", "Europe/Berlin").time_zone_name == "Europe/Berlin"
+def test_the_timezone_is_the_schedules_where_temporal_gets_it_right() -> None:
+    assert schedule_spec("@daily", "America/New_York").time_zone_name == "America/New_York"
+    berlin = schedule_spec("@daily", "Europe/Berlin")
+    assert berlin.time_zone_name == "UTC"
+    assert {calendar.comment for calendar in berlin.calendars} == {"UTC+01:00", "UTC+02:00"}
 
 
 @pytest.mark.parametrize(
