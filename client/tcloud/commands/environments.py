@@ -13,7 +13,7 @@ _ALL_FIELDS = (*_FIELDS, "scheduled_by", "scheduled_at")
 
 @click.group()
 def environments() -> None:
-    """Environments and when they run next."""
+    """Environments, whether they are scheduled, and when they run next."""
 
 
 @environments.command("list")
