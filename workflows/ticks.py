@@ -27,11 +27,11 @@ async def gives_way(run: RunInput, run_id: str) -> bool:
     info = workflow.info()
     if info.typed_search_attributes.get(RUN_ID) is None:
         workflow.upsert_search_attributes([RUN_ID.value_set(run_id)])
-    if run.trigger != "schedule" or workflow.now() - info.start_time < _LATE:
+    if run.trigger != "schedule" or workflow.now() - info.workflow_start_time < _LATE:
         return False
     has_later: bool = await workflow.execute_activity_method(
         ControlActivities.has_later_tick,
-        TickRef(environment=run.environment, run_id=run_id, started_at=info.start_time),
+        TickRef(environment=run.environment, run_id=run_id, started_at=info.workflow_start_time),
         **RECORD,
     )
     return has_later
