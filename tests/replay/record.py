@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecution
 
-from tests.eventually import eventually
+from tests.eventually import eventually, eventually_async
 from tests.fixtures.stack import RunningStack, running_stack
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -59,14 +59,27 @@ def _write(project: Path) -> Path:
 async def _record(stack: RunningStack, workflows: dict[str, str]) -> None:
     organization, name = stack.url.split("/")[-2:]
     client = await Client.connect(f"127.0.0.1:{stack.ports[1]}", namespace=f"{organization}.{name}")
-    plans = [w async for w in client.list_workflows("WorkflowType = 'PlanWorkflow'")]
-    first = min(plans, key=lambda plan: plan.start_time)
-    for name, workflow_id in {**workflows, "plan": first.id}.items():
+    await client.get_schedule_handle("schedule/prod/@daily/UTC").trigger()
+    found = {
+        "plan": await _first(client, "WorkflowType = 'PlanWorkflow'"),
+        "tick": await _first(client, "WorkflowType = 'RunWorkflow' AND TempomeshTrigger = 'schedule'"),
+        "maintenance": await _first(client, "WorkflowType = 'MaintenanceWorkflow'"),
+    }
+    for name, workflow_id in {**workflows, **found}.items():
         history = await client.get_workflow_handle(workflow_id).fetch_history()
         recorded = {"workflow_id": workflow_id, "history": json.loads(history.to_json())}
         (HISTORIES / f"{name}.json").write_text(json.dumps(recorded) + "\n")
     secrets = json.loads((stack.data_dir / "secrets.json").read_text())
     (HISTORIES / "keys.json").write_text(json.dumps({"stack": secrets["codec_key"]}) + "\n")
+
+
+async def _first(client: Client, query: str) -> str:
+    """The first workflow of its kind that is over."""
+
+    async def over() -> list[WorkflowExecution]:
+        return [w async for w in client.list_workflows(f"{query} AND ExecutionStatus = 'Completed'")]
+
+    return min(await eventually_async(over, 120), key=lambda workflow: workflow.start_time).id
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from temporalio.worker import Replayer
 
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
+from workflows.maintenance import MaintenanceWorkflow
 from workflows.plan import PlanWorkflow
 from workflows.run import RunWorkflow
 
@@ -32,6 +33,8 @@ def converter() -> DataConverter:
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
 def test_a_recorded_history_replays(path: Path) -> None:
     recorded = json.loads(path.read_text())
-    replayer = Replayer(workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow], data_converter=converter())
+    replayer = Replayer(
+        workflows=[EnvironmentWorkflow, MaintenanceWorkflow, PlanWorkflow, RunWorkflow], data_converter=converter()
+    )
 
     asyncio.run(replayer.replay_workflow(WorkflowHistory.from_json(recorded["workflow_id"], recorded["history"])))
