@@ -119,6 +119,9 @@ class RunnerBackedActivities(ExecutorActivities):
         scheduled = run.trigger == "schedule"
         if not scheduled:
             options = (await self._api.begin_run(run_id, run.environment, run.trigger)).model_dump()
+        if options.get("execution_time") is None:
+            # What is due is not a matter of this machine's clock.
+            options["execution_time"] = int(activity.info().current_attempt_scheduled_time.timestamp() * 1000)
         environment = await self._api.environment(run.environment)
         arguments = {
             "run_id": run_id,

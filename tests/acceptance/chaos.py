@@ -1,0 +1,164 @@
+"""A project whose units take a while, the processes that can be disturbed meanwhile, and the check that ends it all."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+
+from tests.eventually import eventually
+from tests.fixtures.stack import RunningStack
+
+__all__ = ["ENVIRONMENT", "SLEEPERS", "Chaos", "stopped_for_a_while"]
+
+ENVIRONMENT = "chaos"
+SLEEPERS = 9
+FIRST_DAY = 3
+CONFIG = """
+gateways:
+  warehouse:
+    scheduler: {type: cloud}
+default_gateway: warehouse
+model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
+"""
+SLEEPER = """
+MODEL (name chaos.m%d, kind INCREMENTAL_BY_TIME_RANGE (time_column day));
+SELECT
+  @start_ds::DATE AS day,
+  CAST(pg_sleep(CASE WHEN @start_ds::DATE > '2025-01-02' THEN %s ELSE 0 END) AS TEXT) AS chaos_slept
+"""
+SUM = "MODEL (name chaos.sum, kind FULL); SELECT COUNT(*) AS days FROM chaos.m0 JOIN chaos.m1 USING (day)"
+
+Process = psutil.Process
+
+
+class Chaos:
+    """The project on a stack, and one run of it a day.
+
+    Args:
+        stack: A stack that is ready.
+        folder: An empty folder for the project.
+    """
+
+    def __init__(self, stack: RunningStack, folder: Path):
+        self.stack = stack
+        self._project = folder
+        self._day = FIRST_DAY
+
+    def plan(self) -> None:
+        """Plans and applies the project; every model has been evaluated up to the first day then."""
+        (self._project / "models").mkdir(parents=True)
+        (self._project / "config.yaml").write_text(CONFIG)
+        for number in range(SLEEPERS):
+            seconds = "3" if number == 0 else "1.2"
+            (self._project / "models" / f"m{number}.sql").write_text(SLEEPER % (number, seconds))
+        (self._project / "models" / "sum.sql").write_text(SUM)
+        planned = self.stack.tcloud(
+            *("sqlmesh", "-p", str(self._project), "plan", ENVIRONMENT, "--auto-apply", "--no-prompts"),
+            *("--include-unmodified", "--execution-time", f"2025-01-{FIRST_DAY:02d} 12:00:00"),
+        )
+        assert planned.returncode == 0, planned.stdout + planned.stderr
+
+    def start_run(self) -> str:
+        """Starts the run of the next day, and waits until it evaluates."""
+        self._day += 1
+        run_id = self.start_run_again()
+        eventually(lambda: self.queries() > 0, 60)
+        return run_id
+
+    def start_run_again(self) -> str:
+        """Starts another run of the same day."""
+        started = self.stack.tcloud(
+            *("runs", "start", "--environment", ENVIRONMENT, "--no-follow", "-o", "json"),
+            *("--execution-time", f"2025-01-{self._day:02d} 12:00:00"),
+        )
+        assert started.returncode == 0, started.stderr
+        return str(json.loads(started.stdout)["run_id"])
+
+    def ended(self, run_id: str, timeout: float = 180) -> dict[str, Any]:
+        """The record of a run, once it has an end."""
+
+        def shown() -> dict[str, Any] | None:
+            answer = self.stack.tcloud("runs", "show", run_id, "-o", "json")
+            run: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {}
+            return run if run.get("end_at") else None
+
+        run = eventually(shown, timeout)
+        assert run is not None
+        return run
+
+    def check(self) -> None:
+        """Every interval that was due is recorded once, tables hold each day once, and nothing is held any more."""
+        days = self._day - 1
+        recorded = self._ask("tempomesh", f"SELECT name, start_ts, end_ts FROM {self._state()}._intervals")
+        counts = Counter((str(name), start, end) for name, start, end in recorded if "chaos" in str(name))
+        assert set(counts.values()) == {1}, f"recorded more than once: {[k for k, n in counts.items() if n > 1]}"
+        for number in range(SLEEPERS):
+            mine = [row for row in counts if f'"m{number}"' in row[0]]
+            assert sum((end - start) // 86_400_000 for _, start, end in mine) == days, f"m{number} misses days"
+            rows = self._ask("warehouse", f"SELECT day FROM chaos__{ENVIRONMENT}.m{number} ORDER BY day")
+            # The first plan writes its days at once, as one row of their first.
+            assert len(rows) == len(set(rows)) == days - (FIRST_DAY - 1) + 1, f"m{number} has {rows}"
+        eventually(lambda: self._ask("tempomesh", "SELECT COUNT(*) FROM tempomesh.claims") == [(0,)], 60)
+        held = "SELECT COUNT(*) FROM tempomesh.slots WHERE holder IS NOT NULL AND lease_expires_at > now()"
+        eventually(lambda: self._ask("tempomesh", held) == [(0,)], 60)
+
+    def queries(self) -> int:
+        """How many of the models' queries the warehouse is at."""
+        found = self._ask(
+            "warehouse",
+            "SELECT COUNT(*) FROM pg_stat_activity "
+            "WHERE state = 'active' AND query LIKE '%chaos_slept%' AND pid <> pg_backend_pid()",
+        )
+        return int(found[0][0])
+
+    def process(self, *command: str) -> Process:
+        """A process of the stack, by the end of its command line."""
+        for child in self._children():
+            if tuple(child.cmdline()[-len(command) :]) == command:
+                return child
+        raise AssertionError(f"the stack has no {command}")
+
+    def server_of(self, program: str) -> Process:
+        """The first process of a database or of Temporal, by its program."""
+        for child in self._children():
+            if child.cmdline() and Path(child.cmdline()[0]).name.startswith(program):
+                return child
+        raise AssertionError(f"the stack has no {program}")
+
+    def busy_runner(self) -> Process:
+        """A runner process of the run executor; all of them evaluate while the run is young."""
+        zygote = self.process("executor", "run").children()[0]
+        return zygote.children()[0]
+
+    def _children(self) -> list[Process]:
+        return psutil.Process(self.stack.process.pid).children(recursive=True)
+
+    def _state(self) -> str:
+        schema = "SELECT table_schema FROM information_schema.tables WHERE table_name = '_intervals'"
+        return str(self._ask("tempomesh", schema)[0][0])
+
+    def _ask(self, database: str, query: str) -> list[tuple[Any, ...]]:
+        dsn = self.stack.warehouse_dsn.replace("/warehouse?", f"/{database}?")
+        try:
+            connection = psycopg2.connect(dsn)
+        except psycopg2.OperationalError as error:
+            raise AssertionError(f"PostgreSQL is away: {error}") from error
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+
+@contextmanager
+def stopped_for_a_while(process: Process) -> Iterator[None]:
+    """A process that does not answer while the body runs, as one behind a network that is down."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
