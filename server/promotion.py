@@ -4,7 +4,7 @@ import orjson
 
 from server.database import Transaction
 from server.documents import DocumentKind, find_document, put_document
-from tempomesh_runner.state import answer
+from tempomesh_runner.state_answers import answer
 
 __all__ = ["promote"]
 

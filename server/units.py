@@ -36,7 +36,7 @@ from tcloud.wire.executions import (
     Verdict,
 )
 from tcloud.wire.statuses import Status
-from tempomesh_runner.state import parse_intervals
+from tempomesh_runner.state_values import parse_intervals
 
 __all__ = ["finish_unit", "record_key", "renew_leases", "start_unit"]
 

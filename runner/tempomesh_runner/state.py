@@ -1,13 +1,13 @@
-"""SQLMesh's `StateSync`, spoken over a wire: one contract for both ends.
+"""SQLMesh's `StateSync`, spoken over a wire.
 
 `RemoteStateSync` turns each call into a method name and a JSON body and hands them to a transport (HTTP on a
-client, a pipe in a runner process). `answer` is the other end: it applies such a call to a real `StateSync`.
+client, a pipe in a runner process). `state_answers` is the other end.
 Names and meanings are those of `sqlmesh.core.state_sync.base.StateSync`.
 """
 
 import json
 import typing as t
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sqlmesh.core.environment import Environment, EnvironmentStatements, EnvironmentSummary
 from sqlmesh.core.snapshot import (
@@ -19,7 +19,6 @@ from sqlmesh.core.snapshot import (
     SnapshotInfoLike,
     SnapshotIntervals,
     SnapshotNameVersion,
-    SnapshotTableInfo,
 )
 from sqlmesh.core.snapshot.definition import Interval
 from sqlmesh.core.state_sync import StateSync, Versions
@@ -32,54 +31,14 @@ from sqlmesh.core.state_sync.common import (
 )
 from sqlmesh.utils.date import TimeLike, to_timestamp
 from sqlmesh.utils.errors import SQLMeshError
-from sqlmesh.utils.pydantic import PydanticModel
 
 from tempomesh_runner.overlay import SnapshotOverlay
-from tempomesh_runner.times import with_datetimes
+from tempomesh_runner.state_values import ids_of, json_of, parse, parse_ids, parse_intervals
 
-__all__ = ["READ_METHODS", "WRITE_METHODS", "RemoteStateSync", "Transport", "answer", "parse_intervals"]
+__all__ = ["RemoteStateSync", "Transport"]
 
 Transport = Callable[[str, bytes], bytes]
 """Sends one call (method name, JSON arguments) and returns its JSON result; raises SQLMesh's errors."""
-
-READ_METHODS = frozenset(
-    {
-        "get_snapshots",
-        "get_snapshot_overlays",
-        "get_snapshots_stamp",
-        "get_snapshots_by_names",
-        "snapshots_exist",
-        "get_intervals",
-        "nodes_exist",
-        "get_environment",
-        "get_environments",
-        "get_environments_summary",
-        "max_interval_end_per_model",
-        "get_environment_statements",
-        "get_versions",
-        "get_expired_snapshots",
-        "get_expired_environments",
-    }
-)
-"""Methods that anyone who may see the project may call."""
-
-WRITE_METHODS = frozenset(
-    {
-        "push_snapshots",
-        "delete_snapshots",
-        "delete_expired_snapshots",
-        "invalidate_environment",
-        "remove_intervals",
-        "promote",
-        "finalize",
-        "delete_expired_environments",
-        "unpause_snapshots",
-        "compact_intervals",
-        "add_snapshots_intervals",
-        "update_auto_restatements",
-    }
-)
-"""Methods that only executors may call."""
 
 _SERVER_SIDE_ONLY = "The state of a Tempomesh project is kept by its server: only the server {what}."
 
@@ -97,21 +56,21 @@ class RemoteStateSync(StateSync):
     # Reading
 
     def get_snapshots(self, snapshot_ids: Iterable[SnapshotIdLike]) -> dict[SnapshotId, Snapshot]:
-        result = self._call("get_snapshots", ids=_ids(snapshot_ids))
+        result = self._call("get_snapshots", ids=ids_of(snapshot_ids))
         snapshots = [Snapshot.model_validate(s) for s in result["snapshots"]]
         Snapshot.hydrate_with_intervals_by_version(snapshots, [parse_intervals(i) for i in result["intervals"]])
         return {s.snapshot_id: s for s in snapshots}
 
     def get_snapshot_overlays(self, snapshot_ids: Iterable[SnapshotIdLike]) -> list[SnapshotOverlay]:
         """What may have changed in snapshots that the caller has kept; of those that no longer exist, nothing."""
-        return [SnapshotOverlay(**o) for o in self._call("get_snapshot_overlays", ids=_ids(snapshot_ids))]
+        return [SnapshotOverlay(**o) for o in self._call("get_snapshot_overlays", ids=ids_of(snapshot_ids))]
 
     def get_snapshots_stamp(self, snapshot_ids: Iterable[SnapshotIdLike]) -> str | None:
         """What is another if anything in state has changed that overlays of these snapshots would say.
 
         It may change when they do not. None if the other end cannot tell.
         """
-        return t.cast(str | None, self._call("get_snapshots_stamp", ids=_ids(snapshot_ids)))
+        return t.cast(str | None, self._call("get_snapshots_stamp", ids=ids_of(snapshot_ids)))
 
     def get_snapshots_by_names(
         self, snapshot_names: Iterable[str], current_ts: int | None = None, exclude_expired: bool = True
@@ -122,10 +81,10 @@ class RemoteStateSync(StateSync):
             current_ts=current_ts,
             exclude_expired=exclude_expired,
         )
-        return {_parse(SnapshotIdAndVersion, s) for s in result}
+        return {parse(SnapshotIdAndVersion, s) for s in result}
 
     def snapshots_exist(self, snapshot_ids: Iterable[SnapshotIdLike]) -> set[SnapshotId]:
-        return _parse_ids(self._call("snapshots_exist", ids=_ids(snapshot_ids)))
+        return parse_ids(self._call("snapshots_exist", ids=ids_of(snapshot_ids)))
 
     def refresh_snapshot_intervals(self, snapshots: Collection[Snapshot]) -> list[Snapshot]:
         versioned = [s for s in snapshots if s.version]
@@ -172,7 +131,7 @@ class RemoteStateSync(StateSync):
     ) -> ExpiredSnapshotBatch | None:
         result = self._call(
             "get_expired_snapshots",
-            batch_range=_json(batch_range),
+            batch_range=json_of(batch_range),
             current_ts=current_ts,
             ignore_ttl=ignore_ttl,
         )
@@ -216,17 +175,17 @@ class RemoteStateSync(StateSync):
     # Writing
 
     def push_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
-        self._call("push_snapshots", snapshots=[_json(s) for s in snapshots])
+        self._call("push_snapshots", snapshots=[json_of(s) for s in snapshots])
 
     def delete_snapshots(self, snapshot_ids: Iterable[SnapshotIdLike]) -> None:
-        self._call("delete_snapshots", ids=_ids(snapshot_ids))
+        self._call("delete_snapshots", ids=ids_of(snapshot_ids))
 
     def delete_expired_snapshots(
         self, batch_range: ExpiredBatchRange, ignore_ttl: bool = False, current_ts: int | None = None
     ) -> None:
         self._call(
             "delete_expired_snapshots",
-            batch_range=_json(batch_range),
+            batch_range=json_of(batch_range),
             ignore_ttl=ignore_ttl,
             current_ts=current_ts,
         )
@@ -241,7 +200,7 @@ class RemoteStateSync(StateSync):
     ) -> None:
         self._call(
             "remove_intervals",
-            intervals=[[_json(s.id_and_version), list(interval)] for s, interval in snapshot_intervals],
+            intervals=[[json_of(s.id_and_version), list(interval)] for s, interval in snapshot_intervals],
             remove_shared_versions=remove_shared_versions,
         )
 
@@ -253,16 +212,16 @@ class RemoteStateSync(StateSync):
     ) -> PromotionResult:
         result = self._call(
             "promote",
-            environment=_json(environment),
+            environment=json_of(environment),
             no_gaps_snapshot_names=None if no_gaps_snapshot_names is None else sorted(no_gaps_snapshot_names),
             environment_statements=(
-                None if environment_statements is None else [_json(s) for s in environment_statements]
+                None if environment_statements is None else [json_of(s) for s in environment_statements]
             ),
         )
-        return _parse(PromotionResult, result)
+        return parse(PromotionResult, result)
 
     def finalize(self, environment: Environment) -> None:
-        self._call("finalize", environment=_json(environment))
+        self._call("finalize", environment=json_of(environment))
 
     def delete_expired_environments(
         self, current_ts: int | None = None, name: str | None = None
@@ -273,7 +232,7 @@ class RemoteStateSync(StateSync):
     def unpause_snapshots(self, snapshots: Collection[SnapshotInfoLike], unpaused_dt: TimeLike) -> None:
         self._call(
             "unpause_snapshots",
-            snapshots=[_json(s.table_info) for s in snapshots],
+            snapshots=[json_of(s.table_info) for s in snapshots],
             unpaused_ts=to_timestamp(unpaused_dt),
         )
 
@@ -281,7 +240,7 @@ class RemoteStateSync(StateSync):
         self._call("compact_intervals")
 
     def add_snapshots_intervals(self, snapshots_intervals: Sequence[SnapshotIntervals]) -> None:
-        self._call("add_snapshots_intervals", intervals=[_json(i) for i in snapshots_intervals])
+        self._call("add_snapshots_intervals", intervals=[json_of(i) for i in snapshots_intervals])
 
     def update_auto_restatements(self, next_auto_restatement_ts: dict[SnapshotNameVersion, int | None]) -> None:
         self._call(
@@ -305,136 +264,3 @@ class RemoteStateSync(StateSync):
 
     def _call(self, method: str, **arguments: t.Any) -> t.Any:
         return json.loads(self._transport(method, json.dumps(arguments).encode()))
-
-
-def answer(state_sync: StateSync, method: str, body: bytes) -> bytes:
-    """Applies one call of the contract to a real state and returns its JSON result.
-
-    Raises:
-        SQLMeshError: As raised by SQLMesh itself, or if the method is not part of the contract.
-    """
-    return json.dumps(_answer(state_sync, method, json.loads(body or b"{}"))).encode()
-
-
-def parse_intervals(value: Mapping[str, t.Any]) -> SnapshotIntervals:
-    """Reads intervals out of SQLMesh's own JSON of them."""
-    return _parse(SnapshotIntervals, value)
-
-
-def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
-    match method:
-        case "get_snapshots":
-            snapshots = state.get_snapshots(_parse_ids(args["ids"])).values()
-            ids = [[s.name, s.identifier] for s in snapshots]
-            return {"snapshots": [_json(s) for s in snapshots], "intervals": [], "ids": ids}
-        case "get_snapshot_overlays":
-            kept = state.get_snapshots(_parse_ids(args["ids"])).values()
-            return [SnapshotOverlay.of(s).model_dump() for s in kept]
-        case "get_snapshots_stamp":
-            # Only the server, which knows its database, can tell without reading everything.
-            return None
-        case "get_snapshots_by_names":
-            found = state.get_snapshots_by_names(args["names"], args["current_ts"], args["exclude_expired"])
-            return [_json(s) for s in found]
-        case "snapshots_exist":
-            return _ids(state.snapshots_exist(_parse_ids(args["ids"])))
-        case "get_intervals":
-            versions = [SnapshotNameVersion(name=name, version=version) for name, version in args["versions"]]
-            # Only the database-backed state has this method; every server's state is one.
-            intervals = state.interval_state.get_snapshot_intervals(versions)  # type: ignore[attr-defined]
-            return [_json(i) for i in intervals]
-        case "nodes_exist":
-            return sorted(state.nodes_exist(args["names"], args["exclude_external"]))
-        case "get_environment":
-            environment = state.get_environment(args["name"])
-            return environment and _json(environment)
-        case "get_environments":
-            return [_json(e) for e in state.get_environments()]
-        case "get_environments_summary":
-            return [_json(e) for e in state.get_environments_summary()]
-        case "max_interval_end_per_model":
-            models = args["models"]
-            return state.max_interval_end_per_model(
-                args["environment"], None if models is None else set(models), args["ensure_finalized_snapshots"]
-            )
-        case "get_environment_statements":
-            return [_json(s) for s in state.get_environment_statements(args["environment"])]
-        case "get_versions":
-            return _json(state.get_versions(validate=False))
-        case "get_expired_snapshots":
-            batch = state.get_expired_snapshots(
-                batch_range=ExpiredBatchRange.model_validate(args["batch_range"]),
-                current_ts=args["current_ts"],
-                ignore_ttl=args["ignore_ttl"],
-            )
-            return batch and _json(batch)
-        case "get_expired_environments":
-            return [_json(e) for e in state.get_expired_environments(args["current_ts"], args["name"])]
-        case "push_snapshots":
-            return state.push_snapshots([Snapshot.model_validate(s) for s in args["snapshots"]])
-        case "delete_snapshots":
-            return state.delete_snapshots(_parse_ids(args["ids"]))
-        case "delete_expired_snapshots":
-            return state.delete_expired_snapshots(
-                ExpiredBatchRange.model_validate(args["batch_range"]), args["ignore_ttl"], args["current_ts"]
-            )
-        case "invalidate_environment":
-            return state.invalidate_environment(args["name"], args["protect_prod"])
-        case "remove_intervals":
-            return state.remove_intervals(
-                [(_parse(SnapshotIdAndVersion, s), (start, end)) for s, (start, end) in args["intervals"]],
-                args["remove_shared_versions"],
-            )
-        case "promote":
-            names, statements = args["no_gaps_snapshot_names"], args["environment_statements"]
-            return _json(
-                state.promote(
-                    with_datetimes(Environment.model_validate(args["environment"])),
-                    None if names is None else set(names),
-                    None if statements is None else [EnvironmentStatements.model_validate(s) for s in statements],
-                )
-            )
-        case "finalize":
-            return state.finalize(with_datetimes(Environment.model_validate(args["environment"])))
-        case "delete_expired_environments":
-            return [_json(e) for e in state.delete_expired_environments(args["current_ts"], args["name"])]
-        case "unpause_snapshots":
-            return state.unpause_snapshots(
-                [SnapshotTableInfo.model_validate(s) for s in args["snapshots"]], args["unpaused_ts"]
-            )
-        case "compact_intervals":
-            return state.compact_intervals()
-        case "add_snapshots_intervals":
-            return state.add_snapshots_intervals([parse_intervals(i) for i in args["intervals"]])
-        case "update_auto_restatements":
-            return state.update_auto_restatements(
-                {SnapshotNameVersion(name=name, version=version): ts for name, version, ts in args["timestamps"]}
-            )
-        case _:
-            raise SQLMeshError(f"'{method}' is not a call of the state contract.")
-
-
-Model = t.TypeVar("Model", bound=PydanticModel)
-
-
-def _parse(model: type[Model], value: Mapping[str, t.Any]) -> Model:
-    # SQLMesh's JSON leaves nulls out, even those of fields without a default.
-    absent: dict[str, t.Any] = {f.alias or name: None for name, f in model.model_fields.items() if f.is_required()}
-    return model.model_validate({**absent, **value})
-
-
-class _HasJson(t.Protocol):
-    def json(self) -> str: ...
-
-
-def _json(model: t.Any) -> t.Any:
-    # SQLMesh's own `.json()`: it drops nulls and serializes expressions, a generic dump does neither.
-    return json.loads(t.cast(_HasJson, model).json())
-
-
-def _ids(snapshot_ids: Iterable[SnapshotIdLike]) -> list[list[str]]:
-    return sorted([s.snapshot_id.name, s.snapshot_id.identifier] for s in snapshot_ids)
-
-
-def _parse_ids(ids: Iterable[Sequence[str]]) -> set[SnapshotId]:
-    return {SnapshotId(name=name, identifier=identifier) for name, identifier in ids}

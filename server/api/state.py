@@ -16,7 +16,7 @@ from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
 from server.state_reads import read_overlays, stamp_snapshots, stream_snapshots
-from tempomesh_runner.state import READ_METHODS, WRITE_METHODS, answer
+from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
 

@@ -27,7 +27,8 @@ from tempomesh_runner.console import (
     stop_evaluation_event,
 )
 from tempomesh_runner.snapshots import GET_PLAN
-from tempomesh_runner.state import answer, parse_intervals
+from tempomesh_runner.state_answers import answer
+from tempomesh_runner.state_values import parse_intervals
 from tempomesh_runner.tasks import Worker
 from tests.equality.outcome import Outcome, read_state
 from tests.integration.runner.warehouses import Warehouse

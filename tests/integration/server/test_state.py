@@ -11,7 +11,7 @@ from sqlmesh.utils.date import to_timestamp
 
 from server.projects import Role
 from tempomesh_runner.snapshots import SnapshotStore
-from tempomesh_runner.state import READ_METHODS, WRITE_METHODS
+from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS
 from tests.integration.server.conftest import PROJECT, RunningServer
 from tests.integration.server.states import environment_of, promoted, remote_state, snapshot_of
 
