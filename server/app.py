@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import codec, environments, events, executors, plans, runs, state, units
+from server.api import codec, environments, evaluations, events, executors, plans, runs, state, units
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -45,6 +45,7 @@ _SMALLEST_COMPRESSED_BYTES = 2048
 _ROUTERS = (
     plans.router,
     runs.router,
+    evaluations.router,
     events.router,
     units.router,
     environments.router,
@@ -64,6 +65,7 @@ _TAGS = [
         "description": "Submit, list, cancel; their evaluations. Executors and workers report here.",
     },
     {"name": "runs", "description": "Start, list, cancel; evaluations. Executors and workers report here."},
+    {"name": "evaluations", "description": "The history of a model over all runs and plans; logs."},
     {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
     {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},

@@ -1,34 +1,65 @@
 """Runs: started by hand or by a schedule, evaluated by Temporal, recorded here."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, exists, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlmesh.utils.date import to_datetime, validate_date_range
 
 from server.database import Transaction
 from server.environments import summary_of
 from server.errors import ApiError
 from server.evaluations import evaluations_of
+from server.model_names import fully_qualified
 from server.owners import NOTHING_TO_DO, close_owner
-from server.schema import event_streams, events, runs
+from server.schema import evaluations, event_streams, events, runs
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
 
-__all__ = ["begin_run", "create_run", "forget_run", "one_run", "runs_of", "set_run_status"]
+__all__ = [
+    "RunFilter",
+    "abort_run",
+    "begin_run",
+    "create_run",
+    "forget_run",
+    "one_run",
+    "run_is_over",
+    "runs_of",
+    "set_run_status",
+]
 
 _OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
 _TICK = re.compile(r"(?P<environment>.+)-\d{4}-\d{2}-\d{2}T[0-9:]+Z\Z")
 """The id that Temporal gives a run of a schedule: the environment and the tick."""
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs to list; None and an empty tuple are all of them."""
+
+    environment: str | None = None
+    statuses: tuple[Status, ...] = ()
+    trigger: RunTrigger | None = None
+    model: str | None = None
+    """Only runs with an evaluation of this model."""
+    since: datetime | None = None
+    """Only runs that started then or later."""
+    until: datetime | None = None
+    """Only runs that started before."""
+    before: str | None = None
+    """The id of a run: only older ones."""
+
+
 def create_run(transaction: Transaction, options: RunOptions, created_by: str) -> Run:
     """Records a run that is about to be started by hand.
 
     Raises:
-        ApiError: 404 if there is no such environment.
+        ApiError: 404 if there is no such environment, 422 if a time in the options is none that SQLMesh understands.
     """
+    _check_times(options)
     summary_of(transaction, options.environment)
     run_id = f"{options.environment}-manual-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     transaction.connection.execute(
@@ -89,13 +120,62 @@ def one_run(transaction: Transaction, run_id: str) -> Run:
     )
 
 
-def runs_of(transaction: Transaction, environment: str | None, limit: int) -> list[Run]:
-    """Runs without their evaluations, newest first."""
-    query = select(runs).where(runs.c.project == transaction.project.namespace)
-    if environment is not None:
-        query = query.where(runs.c.environment == environment)
+def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run]:
+    """Runs without their evaluations, newest first.
+
+    Raises:
+        ApiError: 404 if there is no run `before`, 422 if `model` is no name of a model.
+    """
+    project = transaction.project.namespace
+    query = select(runs).where(runs.c.project == project)
+    if wanted.environment is not None:
+        query = query.where(runs.c.environment == wanted.environment)
+    if wanted.statuses:
+        query = query.where(runs.c.status.in_(status.value for status in wanted.statuses))
+    if wanted.trigger is not None:
+        query = query.where(runs.c.trigger == wanted.trigger.value)
+    if wanted.since is not None:
+        query = query.where(runs.c.start_at >= _in_utc(wanted.since))
+    if wanted.until is not None:
+        query = query.where(runs.c.start_at < _in_utc(wanted.until))
+    if wanted.before is not None:
+        last = _row(transaction, wanted.before)
+        query = query.where(tuple_(runs.c.start_at, runs.c.run_id) < tuple_(last.start_at, last.run_id))
+    if wanted.model is not None:
+        query = query.where(
+            exists().where(
+                evaluations.c.project == project,
+                evaluations.c.owner_id == runs.c.run_id,
+                evaluations.c.model.in_(fully_qualified(transaction, wanted.model)),
+            )
+        )
     rows = transaction.connection.execute(query.order_by(runs.c.start_at.desc(), runs.c.run_id.desc()).limit(limit))
     return [_run(row) for row in rows]
+
+
+def run_is_over(transaction: Transaction, run_id: str) -> bool:
+    """Whether a run has ended.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    return _run(_row(transaction, run_id)).status.is_final
+
+
+def abort_run(transaction: Transaction, run_id: str, by: str) -> Run:
+    """Records that somebody cancelled a run, also where its workflow has recorded the end of it first."""
+    reason = f"Cancelled by {by}."
+    set_run_status(transaction, run_id, Status.ABORTED, reason)
+    transaction.connection.execute(
+        update(runs)
+        .where(
+            runs.c.project == transaction.project.namespace,
+            runs.c.run_id == run_id,
+            runs.c.status == Status.ABORTED.value,
+        )
+        .values(error_message=reason)
+    )
+    return one_run(transaction, run_id)
 
 
 def set_run_status(transaction: Transaction, run_id: str, status: str, error: str | None) -> None:
@@ -129,6 +209,28 @@ def set_run_status(transaction: Transaction, run_id: str, status: str, error: st
     )
     if final.is_final:
         close_owner(transaction, run_id)
+
+
+def _check_times(options: RunOptions) -> None:
+    for name in ("start", "end", "execution_time"):
+        value = getattr(options, name)
+        try:
+            if value is not None:
+                to_datetime(value)
+        except (ValueError, OverflowError) as error:
+            raise ApiError(
+                422,
+                "TM-REQUEST",
+                f"{name}: '{value}' is not a time that SQLMesh understands, as are '2026-03-01' and '1 day ago'.",
+            ) from error
+    try:
+        validate_date_range(options.start, options.end)
+    except ValueError as error:
+        raise ApiError(422, "TM-REQUEST", f"{error}.") from error
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _status(text: str) -> Status:

@@ -119,6 +119,8 @@ runs = Table(
     Column("nothing_to_do", Boolean, nullable=False, server_default=text("false")),
     Column("preempted_by", Text),
     Index("ix_runs_environment", "project", "environment", "start_at"),
+    Index("ix_runs_start", "project", "start_at", "run_id"),
+    Index("ix_runs_status", "project", "status", "start_at"),
 )
 
 evaluations = Table(
@@ -149,8 +151,9 @@ evaluations = Table(
     Column("log", Text),
     Column("audits", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     UniqueConstraint("project", "execution_id", "unit", name="uq_evaluations_unit"),
-    Index("ix_evaluations_owner", "project", "owner_id"),
+    Index("ix_evaluations_owner_model", "project", "owner_id", "model"),
     Index("ix_evaluations_table", "project", "model", "version", "end_at"),
+    Index("ix_evaluations_history", "project", "model", text("COALESCE(start_at, end_at)"), "evaluation_id"),
     Index(
         "ix_evaluations_in_flight",
         "project",

@@ -28,6 +28,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from server.errors import ApiError
 from server.projects import Project
 from server.settings import ServerSettings
+from tcloud.wire.runs import Run, RunOptions
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
@@ -46,6 +47,9 @@ _QUEUE_TIMEOUT = timedelta(seconds=2)
 
 _WORKER_TIMEOUT = timedelta(seconds=10)
 """How long a submission waits for the worker that puts the plan into its environment's queue."""
+
+_MEMO_MODELS = 20
+"""Selected models that a memo names: it travels with every listing of workflows."""
 
 _NO_ANSWER = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
@@ -161,8 +165,12 @@ class TemporalGateway:
             return []
         return state.queue
 
-    async def start_run(self, project: Project, environment: str, run_id: str) -> None:
-        """Starts a run by hand; repeating it is harmless."""
+    async def start_run(self, project: Project, run: Run, options: RunOptions) -> None:
+        """Starts a run by hand; repeating it is harmless.
+
+        The Web UI shows who started it and with which options: its summary and its memo say so.
+        """
+        environment, run_id, by = run.environment, run.run_id, run.created_by or "nobody known"
         client = await self.client(project)
         async with self._reached():
             try:
@@ -178,7 +186,8 @@ class TemporalGateway:
                         SearchAttributePair(RUN_ID, run_id),
                         SearchAttributePair(TRIGGER, "manual"),
                     ),
-                    static_summary=f"Run of {environment}, started by hand",
+                    static_summary=f"Run of {environment}, started by {by}",
+                    memo={"environment": environment, "created_by": by, "options": _options(options)},
                     rpc_timeout=_CALL_TIMEOUT,
                 )
             except WorkflowAlreadyStartedError:
@@ -261,6 +270,15 @@ def _kept(schedule_id: str, memo: Mapping[str, object], *, paused: bool) -> Kept
         timezone=str(memo.get("timezone") or "UTC"),
         paused=paused,
     )
+
+
+def _options(options: RunOptions) -> dict[str, object]:
+    """What was asked for, as a memo keeps it: small, whatever is selected."""
+    asked = options.model_dump(exclude_defaults=True, exclude={"environment"})
+    selected = asked.get("select_models")
+    if selected is not None and len(selected) > _MEMO_MODELS:
+        asked["select_models"] = [*selected[:_MEMO_MODELS], f"… {len(selected)} in all"]
+    return asked
 
 
 def _environment_id(environment: str) -> str:

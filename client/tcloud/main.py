@@ -21,7 +21,8 @@ __all__ = ["cli", "main", "run"]
 _OWN_COMMANDS = {
     "sqlmesh": ("tcloud.commands.sqlmesh:sqlmesh", "SQLMesh's own command line, with the cloud scheduler."),
     "plans": ("tcloud.commands.plans:plans", "Plans: list, show, watch and cancel them."),
-    "runs": ("tcloud.commands.runs:runs", "Runs: list, show, start, watch and cancel them."),
+    "runs": ("tcloud.commands.runs:runs", "Runs: list, show, start, watch and cancel them, read their logs."),
+    "models": ("tcloud.commands.models:models", "Models: what was evaluated, over all runs and plans."),
     "environments": ("tcloud.commands.environments:environments", "Environments and when they run next."),
     "schedules": ("tcloud.commands.schedules:schedules", "Schedules: which models run at which cron."),
     "executors": ("tcloud.commands.executors:executors", "Executors and what they serve."),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel
 
-__all__ = ["Format", "as_json", "output_option", "show", "show_many"]
+__all__ = ["Format", "as_json", "cell", "output_option", "print_table", "show", "show_many"]
 
 _UNLIMITED = 10_000
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -53,12 +53,19 @@ def show_many(models: Sequence[BaseModel], fields: Sequence[str], columns: Seque
     if output is Format.JSON:
         click.echo(json.dumps([as_json(model, fields) for model in models], indent=2))
         return
+    print_table(columns, [[cell(getattr(model, column)) for column in columns] for model in models])
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows below the names of their columns; as wide as the terminal, or as it takes if there is none."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for model in models:
-        table.add_row(*(_cell(getattr(model, column)) for column in columns))
+    for row in rows:
+        # Texts: what a model says is no markup.
+        table.add_row(*map(Text, row))
     console = Console()
     if not console.is_terminal:
         # Somebody's `grep` wants whole lines.
@@ -76,9 +83,9 @@ def show(document: dict[str, Any], output: Format) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             click.echo(f"{field}:")
             for item in value:
-                click.echo("  " + "  ".join(f"{name}={_cell(v)}" for name, v in item.items() if v not in (None, [])))
+                click.echo("  " + "  ".join(f"{name}={cell(v)}" for name, v in item.items() if v not in (None, [])))
         else:
-            click.echo(f"{field.ljust(width)}  {_cell(value)}")
+            click.echo(f"{field.ljust(width)}  {cell(value)}")
 
 
 def _json_value(value: Any) -> Any:
@@ -93,7 +100,8 @@ def _json_value(value: Any) -> Any:
             return value
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
     match value:
         case None:
             return "-"
@@ -102,6 +110,6 @@ def _cell(value: Any) -> str:
         case datetime():
             return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         case list():
-            return ", ".join(_cell(item) for item in value) or "-"
+            return ", ".join(cell(item) for item in value) or "-"
         case _:
             return str(value)

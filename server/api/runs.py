@@ -1,18 +1,31 @@
 """Runs: start, watch, cancel; and what executors and workers say of them."""
 
+from datetime import datetime
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import Access, require
 from server.api.answers import problems
 from server.errors import ApiError
+from server.evaluations import evaluations_of
 from server.projects import Role
-from server.runs import begin_run, create_run, forget_run, one_run, runs_of, set_run_status
+from server.runs import (
+    RunFilter,
+    abort_run,
+    begin_run,
+    create_run,
+    forget_run,
+    one_run,
+    run_is_over,
+    runs_of,
+    set_run_status,
+)
 from server.temporal import TemporalGateway
+from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
 
@@ -25,7 +38,6 @@ Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORK
 Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
 ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
 Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
-Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 class RunBeginning(BaseModel):
@@ -55,7 +67,7 @@ async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
     """The options are those of `sqlmesh run`; 404 also if there is no such environment (`TM-ENVIRONMENT`)."""
     run = await run_in_threadpool(_create, access, body)
     try:
-        await temporal.start_run(access.project, run.environment, run.run_id)
+        await temporal.start_run(access.project, run, body)
     except ApiError:
         await run_in_threadpool(_forget, access, run.run_id)
         raise
@@ -63,10 +75,32 @@ async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
     return run
 
 
+class RunQuery(BaseModel):
+    """Which runs to list; every filter that is given has to hold."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    environment: str | None = None
+    status: list[Status] = []
+    """May be given more than once: any of them."""
+    trigger: RunTrigger | None = None
+    model: str | None = None
+    """Runs with an evaluation of this model: `schema.model`, `catalog.schema.model` or the fully qualified name."""
+    since: datetime | None = None
+    """Runs that started then or later; UTC if it does not say otherwise."""
+    until: datetime | None = None
+    """Runs that started before."""
+    before: str | None = None
+    """The id of a run, the last one of a page: the next page has those that are older."""
+    limit: int = Field(default=50, ge=1, le=1000)
+
+
 @router.get("/runs", summary="Runs, newest first")
-def runs(access: Anyone, environment: str | None = None, limit: Limit = 50) -> list[Run]:
+def runs(access: Anyone, query: Annotated[RunQuery, Query()]) -> list[Run]:
+    """404 also if there is no run `before` (`TM-RUN`)."""
+    wanted = RunFilter(statuses=tuple(query.status), **query.model_dump(exclude={"status", "limit"}))
     with access.database.transaction(access.project) as transaction:
-        return runs_of(transaction, environment, limit)
+        return runs_of(transaction, wanted, query.limit)
 
 
 @router.get("/runs/{run_id}", summary="One run with its evaluations")
@@ -76,10 +110,11 @@ def run(run_id: str, access: Anyone) -> Run:
 
 
 @router.get("/runs/{run_id}/evaluations", summary="A run's evaluations, in the order of their start")
-def evaluations(run_id: str, access: Anyone) -> list[Evaluation]:
-    """The same that `GET runs/{run_id}` has among its fields."""
+def evaluations(run_id: str, access: Anyone, model: str | None = None) -> list[Evaluation]:
+    """The same that `GET runs/{run_id}` has among its fields; with `model` those of one model only."""
     with access.database.transaction(access.project) as transaction:
-        return one_run(transaction, run_id).evaluations or []
+        is_over = run_is_over(transaction, run_id)
+        return evaluations_of(transaction, OwnerKind.RUN, run_id, is_over=is_over, model=model)
 
 
 @router.post("/runs/{run_id}/cancel", summary="Stop a run", responses=problems(s409="The run is over (`TM-OVER`)."))
@@ -119,5 +154,4 @@ def _forget(access: Access, run_id: str) -> None:
 
 def _abort(access: Access, run_id: str) -> Run:
     with access.database.transaction(access.project) as transaction:
-        set_run_status(transaction, run_id, Status.ABORTED, f"Cancelled by {access.client_id}.")
-        return one_run(transaction, run_id)
+        return abort_run(transaction, run_id, access.client_id)

@@ -1,7 +1,8 @@
 """What a person's machine asks of the server: one method for each call."""
 
 import gzip
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -119,13 +120,55 @@ class Api:
             Run.model_validate_json, self._send("POST", "runs", content=options.model_dump_json().encode()), self.url
         )
 
-    def runs(self, environment: str | None = None, limit: int | None = None) -> list[Run]:
-        """Runs, newest first."""
-        return self._many(Run, "runs", environment=environment, limit=limit)
+    def runs(
+        self,
+        environment: str | None = None,
+        limit: int | None = None,
+        *,
+        statuses: Sequence[str] = (),
+        model: str | None = None,
+        trigger: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Run]:
+        """Runs, newest first.
+
+        Args:
+            environment: Only runs of this one.
+            limit: How many at most.
+            statuses: Only runs with one of them; empty for all.
+            model: Only runs with an evaluation of this model.
+            trigger: Only runs that were started so.
+            since: Only runs that started then or later.
+            until: Only runs that started before.
+        """
+        return self._many(
+            Run,
+            "runs",
+            environment=environment,
+            limit=limit,
+            status=statuses,
+            model=model,
+            trigger=trigger,
+            since=None if since is None else since.isoformat(),
+            until=None if until is None else until.isoformat(),
+        )
 
     def run(self, run_id: str) -> Run:
         """One run with its evaluations."""
         return self._one(Run, f"runs/{_segment(run_id)}")
+
+    def run_evaluations(self, run_id: str, model: str | None = None) -> list[Evaluation]:
+        """A run's evaluations with their logs, in the order in which they started; with `model` those of one model."""
+        return self._many(Evaluation, f"runs/{_segment(run_id)}/evaluations", model=model)
+
+    def evaluation(self, evaluation_id: str) -> Evaluation:
+        """One evaluation of a run or plan, with its log."""
+        return self._one(Evaluation, f"evaluations/{_segment(evaluation_id)}")
+
+    def model_history(self, model: str, environment: str | None = None, limit: int | None = None) -> list[Evaluation]:
+        """A model's evaluations over all runs and plans, newest first, without their logs."""
+        return self._many(Evaluation, "evaluations", model=model, environment=environment, limit=limit)
 
     def cancel_run(self, run_id: str) -> Run:
         """Asks for a run to be stopped."""
@@ -166,9 +209,9 @@ class Api:
     def _one(self, model: type[Model], path: str) -> Model:
         return understood(model.model_validate_json, self._send("GET", path), self.url)
 
-    def _many(self, model: type[Model], path: str, **params: str | int | None) -> list[Model]:
+    def _many(self, listed: type[Model], path: str, **params: str | int | Sequence[str] | None) -> list[Model]:
         given = {name: value for name, value in params.items() if value is not None}
-        many = TypeAdapter(list[model])  # type: ignore[valid-type]
+        many = TypeAdapter(list[listed])  # type: ignore[valid-type]
         return understood(many.validate_json, self._send("GET", path, params=given), self.url)
 
     def _send(

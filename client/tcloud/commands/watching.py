@@ -40,11 +40,16 @@ def watch_plan(project: str | None, plan_id: str) -> None:
         raise WorkFailedError(f"Plan '{plan_id}': {_reason(end)}")
 
 
-def watch_run(project: str | None, run_id: str) -> None:
+def watch_run(project: str | None, run_id: str, exit_on_env_update: int | None = None) -> None:
     """Shows a run from its first event to its end.
 
+    Args:
+        project: A project of `tcloud.yaml`, None for the default one.
+        run_id: The run.
+        exit_on_env_update: The exit code if a plan that changed the environment stopped it.
+
     Raises:
-        WorkFailedError: If it failed or was cancelled.
+        WorkFailedError: If it failed, was cancelled, or a plan stopped it.
     """
     api = _connect(project)
     run = api.run(run_id)
@@ -60,22 +65,24 @@ def watch_run(project: str | None, run_id: str) -> None:
     match end.status:
         case Status.SUCCESS:
             console.log_success(f"Run finished for environment '{run.environment}'")
-        case "nothing_to_do" | Status.SKIPPED:
+        case "nothing_to_do":
             log_nothing_to_do(console, state.get_snapshots(expected).values())
+        case Status.SKIPPED:
+            console.log_status_update(end.error_message or "Nothing was left to do.")
         case _:
-            raise WorkFailedError(f"Run '{run_id}': {_reason(end)}")
+            raise _failure(run_id, end, exit_on_env_update)
 
 
-def wait_for_run(api: Api, run_id: str) -> Run:
+def wait_for_run(api: Api, run_id: str, exit_on_env_update: int | None = None) -> Run:
     """Waits for the end of a run without showing anything but, on stderr, that there is no executor for it.
 
     Raises:
-        WorkFailedError: If it failed or was cancelled.
+        WorkFailedError: If it failed, was cancelled, or a plan stopped it; its exit code is then `exit_on_env_update`.
     """
     with telling_of_executors(api, ExecutorKind.RUN, partial(click.echo, err=True)):
         for event in api.run_events(run_id):
             if isinstance(event, End) and event.status not in (Status.SUCCESS, Status.SKIPPED, "nothing_to_do"):
-                raise WorkFailedError(f"Run '{run_id}': {_reason(event)}")
+                raise _failure(run_id, event, exit_on_env_update)
     return api.run(run_id)
 
 
@@ -83,6 +90,13 @@ def _connect(project: str | None) -> Api:
     select_project(project, ())
     configure_console()
     return current_session().api
+
+
+def _failure(run_id: str, end: End, exit_on_env_update: int | None) -> WorkFailedError:
+    error = WorkFailedError(f"Run '{run_id}': {_reason(end)}")
+    if end.status == Status.PREEMPTED and exit_on_env_update:
+        error.exit_code = exit_on_env_update
+    return error
 
 
 def _reason(end: End) -> str:

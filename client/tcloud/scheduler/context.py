@@ -10,7 +10,7 @@ from sqlmesh.utils.date import TimeLike, to_timestamp
 from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
 
 from tcloud.api.waiting import telling_of_executors
-from tcloud.errors import ConflictError
+from tcloud.errors import ConflictError, InvalidError
 from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
@@ -21,6 +21,8 @@ from tcloud.wire.runs import RunOptions
 __all__ = ["RemoteContext"]
 
 _ON_EXECUTORS_ONLY = "{what} has to run on an executor: this machine has no connection to the warehouse."
+
+_NOT_UNDERSTOOD = "TM-REQUEST"
 
 
 class RemoteContext(Context):
@@ -103,6 +105,11 @@ class RemoteContext(Context):
         try:
             run = api.start_run(options)
         except ConflictError as error:
+            raise SQLMeshError(str(error)) from error
+        except InvalidError as error:
+            if error.code != _NOT_UNDERSTOOD:
+                raise
+            # A time that means nothing: SQLMesh's command line has an exit code of its own for it.
             raise SQLMeshError(str(error)) from error
         resolver = SnapshotResolver(self.state_sync, expected={s.snapshot_id for s in stored.snapshots})
         with (

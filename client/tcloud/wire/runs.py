@@ -65,6 +65,8 @@ class Evaluation(BaseModel):
     evaluation_id: str
     run_id: str | None = None
     plan_id: str | None = None
+    environment: str | None = None
+    """Present only where evaluations of several runs and plans are listed."""
     model: str
     interval_start: datetime | None = None
     interval_end: datetime | None = None
@@ -76,4 +78,5 @@ class Evaluation(BaseModel):
     end_at: datetime | None = None
     error_message: str | None = None
     log: str | None = None
+    """What SQLMesh and the model printed; absent from listings of a model's history."""
     audits: list[Audit] = []

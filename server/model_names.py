@@ -1,0 +1,38 @@
+"""From a model's name as people write it to the fully qualified ones that records have."""
+
+from sqlalchemy import select
+from sqlglot.errors import SqlglotError
+from sqlmesh.core.dialect import normalize_model_name
+
+from server.database import Transaction
+from server.errors import ApiError
+from server.executors import known_dialects
+from server.schema import plans
+
+__all__ = ["fully_qualified"]
+
+
+def fully_qualified(transaction: Transaction, name: str) -> list[str]:
+    """What a name may mean: as SQLMesh normalizes it, in the project's dialects, without and with its default catalogs.
+
+    Args:
+        transaction: An open transaction.
+        name: `schema.model`, `catalog.schema.model`, or the fully qualified name itself.
+
+    Raises:
+        ApiError: 422 if it is no name of a model.
+    """
+    catalogs = transaction.connection.execute(
+        select(plans.c.default_catalog).where(plans.c.project == transaction.project.namespace).distinct()
+    ).scalars()
+    dialects = {None, *known_dialects(transaction)}
+    try:
+        return sorted(
+            {
+                normalize_model_name(name, default_catalog=catalog, dialect=dialect)
+                for catalog in {None, *catalogs}
+                for dialect in dialects
+            }
+        )
+    except (SqlglotError, ValueError) as error:
+        raise ApiError(422, "TM-REQUEST", f"'{name}' is not the name of a model, as in `schema.model`.") from error
