@@ -11,7 +11,7 @@ from server.schema import executors
 from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
-__all__ = ["known_dialects", "known_executors", "live_gateways", "record_heartbeat"]
+__all__ = ["known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
 
 _LIVE = timedelta(seconds=30)
 """An executor that was not heard of for longer is taken to be gone: it reports every few seconds."""
@@ -46,12 +46,12 @@ def live_gateways(transaction: Transaction) -> list[Gateway]:
     return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
 
 
-def known_dialects(transaction: Transaction) -> set[str]:
-    """The SQL dialects of all gateways that executors have told of, also of those that are gone."""
+def known_gateways(transaction: Transaction) -> list[Gateway]:
+    """All gateways that executors have told of, also executors that are gone."""
     rows = transaction.connection.execute(
         select(executors.c.gateways).where(executors.c.project == transaction.project.namespace)
     )
-    return {Gateway.model_validate(gateway).dialect for row in rows for gateway in row.gateways}
+    return [Gateway.model_validate(gateway) for row in rows for gateway in row.gateways]
 
 
 def _seen_since(transaction: Transaction, since: datetime) -> list[Executor]:

@@ -6,14 +6,14 @@ from sqlmesh.core.dialect import normalize_model_name
 
 from server.database import Transaction
 from server.errors import ApiError
-from server.executors import known_dialects
+from server.executors import known_gateways
 from server.schema import plans
 
 __all__ = ["fully_qualified"]
 
 
 def fully_qualified(transaction: Transaction, name: str) -> list[str]:
-    """What a name may mean: as SQLMesh normalizes it, in the project's dialects, without and with its default catalogs.
+    """What a name may mean: as SQLMesh normalizes it, in the dialects and default catalogs of the project's gateways.
 
     Args:
         transaction: An open transaction.
@@ -22,15 +22,17 @@ def fully_qualified(transaction: Transaction, name: str) -> list[str]:
     Raises:
         ApiError: 422 if it is no name of a model.
     """
-    catalogs = transaction.connection.execute(
+    planned_with = transaction.connection.execute(
         select(plans.c.default_catalog).where(plans.c.project == transaction.project.namespace).distinct()
     ).scalars()
-    dialects = {None, *known_dialects(transaction)}
+    gateways = known_gateways(transaction)
+    catalogs = {None, *planned_with, *(gateway.default_catalog for gateway in gateways)}
+    dialects = {None, *(gateway.dialect for gateway in gateways)}
     try:
         return sorted(
             {
                 normalize_model_name(name, default_catalog=catalog, dialect=dialect)
-                for catalog in {None, *catalogs}
+                for catalog in catalogs
                 for dialect in dialects
             }
         )

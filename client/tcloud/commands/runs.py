@@ -45,10 +45,16 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--environment", metavar="NAME", help="Only runs of this environment.")
 @click.option(
-    "--status", "statuses", multiple=True, type=click.Choice([*Status]), help="Only with this status; repeatable."
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([status.value for status in Status]),
+    help="Only with this status; repeatable.",
 )
 @click.option("--model", metavar="NAME", help="Only runs that evaluated this model, or left it out.")
-@click.option("--trigger", type=click.Choice([*RunTrigger]), help="Only runs that were started so.")
+@click.option(
+    "--trigger", type=click.Choice([trigger.value for trigger in RunTrigger]), help="Only runs that were started so."
+)
 @click.option("--since", metavar="TIME", callback=_moment, help="Only runs that started then or later.")
 @click.option("--until", metavar="TIME", callback=_moment, help="Only runs that started before.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")

@@ -221,10 +221,16 @@ async def test_a_run_by_hand_is_recorded_and_cancelled(
         run = Run.model_validate_json(answer.content)
         assert run.status is Status.SCHEDULED
         beginning = {"environment": "prod", "trigger": "manual"}
+        # In Temporal's Web UI the run says what it is, whoever looks at it.
+        described = await client.get_workflow_handle(f"run/{run.run_id}").describe()
+        assert await described.static_summary() == "Run of prod, started by developer"
+        memo = {"environment": "prod", "created_by": "developer", "options": {"ignore_cron": True}}
+        assert dict(await described.memo()) == memo
         options = await asyncio.to_thread(apply_executor.post, f"runs/{run.run_id}/begin", json=beginning)
         assert options.json()["ignore_cron"] is True
         cancelled = await asyncio.to_thread(developer.post, f"runs/{run.run_id}/cancel")
         assert cancelled.json()["status"] == "aborted"
+        assert cancelled.json()["error_message"] == "Cancelled by developer."
         handle = client.get_workflow_handle(f"run/{run.run_id}")
 
         async def is_closed() -> bool:
@@ -232,7 +238,7 @@ async def test_a_run_by_hand_is_recorded_and_cancelled(
 
         await eventually_async(is_closed)
         listed = (await asyncio.to_thread(developer.get, "runs", params={"environment": "prod"})).json()
-        assert [r["run_id"] for r in listed] == [run.run_id]
+        assert [(r["run_id"], r["error_message"]) for r in listed] == [(run.run_id, "Cancelled by developer.")]
 
 
 async def test_an_unknown_environment_is_not_run(scheduled: RunningServer, developer: httpx.Client) -> None:

@@ -95,7 +95,7 @@ def recorded(server: RunningServer) -> None:
     record_evaluation(server, "p1", ORDERS, 0, kind="plan")
     record_evaluation(server, "prod-1", ORDERS, 1)
     record_evaluation(server, "prod-2", ORDERS, 2, status="failed", error_message="division by zero")
-    skipped = {"status": "skipped", "start_at": None, "end_at": NOON + timedelta(hours=3), "log": None}
+    skipped: dict[str, Any] = {"status": "skipped", "start_at": None, "end_at": NOON + timedelta(hours=3), "log": None}
     record_evaluation(server, "prod-2", TOTALS, 3, **skipped, error_message="Upstream model failed.")
     record_evaluation(server, "dev-4", ORDERS, 4)
 
@@ -180,11 +180,13 @@ def test_logs(admin: httpx.Client) -> None:
 def test_what_an_executor_left_in_the_middle_is_aborted_everywhere(server: RunningServer, admin: httpx.Client) -> None:
     record_plan(server, "p1")
     record_run(server, "prod-1", 1)
-    lost = {"status": "in_progress", "end_at": None, "lease_expires_at": NOON}
+    lost: dict[str, Any] = {"status": "in_progress", "end_at": None, "lease_expires_at": NOON}
     identity = record_evaluation(server, "prod-1", ORDERS, 1, **lost)
     (listed,) = admin.get("runs/prod-1").json()["evaluations"]
     (remembered,) = admin.get("evaluations", params={"model": "db.orders"}).json()
-    assert listed["status"] == remembered["status"] == admin.get(f"evaluations/{identity}").json()["status"] == "aborted"
+    assert (
+        listed["status"] == remembered["status"] == admin.get(f"evaluations/{identity}").json()["status"] == "aborted"
+    )
 
 
 def test_who_cancelled_a_run_is_recorded_whoever_is_first(server: RunningServer) -> None:
