@@ -1,6 +1,7 @@
 """What a person's machine asks of the server: one method for each call."""
 
 import gzip
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -41,6 +42,7 @@ class Api:
         self.url = url.rstrip("/")
         self._token = token
         self._open: httpx.Client | None = None
+        self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -58,14 +60,16 @@ class Api:
 
     @property
     def _http(self) -> httpx.Client:
-        if self._open is None:
-            self._open = httpx.Client(
-                base_url=self.url + "/api/",
-                headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
-                timeout=_TIMEOUT,
-                trust_env=goes_through_proxies(self.url),
-            )
-        return self._open
+        # Whoever follows events asks for executors in another thread at the same moment.
+        with self._opening:
+            if self._open is None:
+                self._open = httpx.Client(
+                    base_url=self.url + "/api/",
+                    headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+                    timeout=_TIMEOUT,
+                    trust_env=goes_through_proxies(self.url),
+                )
+            return self._open
 
     def bootstrap(self) -> Bootstrap:
         """The project, the server's versions, and its gateways."""

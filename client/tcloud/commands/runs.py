@@ -18,6 +18,8 @@ from tcloud.wire.statuses import Status
 __all__ = ["runs"]
 
 _FIELDS = ("run_id", "environment", "status", "trigger", "start_at", "end_at", "error_message")
+_STATUSES = tuple(status.value for status in Status)
+_TRIGGERS = tuple(trigger.value for trigger in RunTrigger)
 _LOG_FIELDS = ("evaluation_id", "model", "interval_start", "interval_end", "status", "attempt", "error_message", "log")
 
 
@@ -48,13 +50,11 @@ def runs() -> None:
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([status.value for status in Status]),
+    type=click.Choice(_STATUSES),
     help="Only with this status; repeatable.",
 )
 @click.option("--model", metavar="NAME", help="Only runs that evaluated this model, or left it out.")
-@click.option(
-    "--trigger", type=click.Choice([trigger.value for trigger in RunTrigger]), help="Only runs that were started so."
-)
+@click.option("--trigger", type=click.Choice(_TRIGGERS), help="Only runs that were started so.")
 @click.option("--since", metavar="TIME", callback=_moment, help="Only runs that started then or later.")
 @click.option("--until", metavar="TIME", callback=_moment, help="Only runs that started before.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")

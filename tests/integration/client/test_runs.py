@@ -1,7 +1,6 @@
 """`tcloud runs` over records: a run that a plan stopped, listings, and what is not there."""
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ REASON = "Plan p2 changed environment 'prod'."
 
 
 @pytest.fixture
-def stopped(machine: Machine) -> Iterator[Machine]:
+def stopped(machine: Machine) -> Machine:
     """A run by hand, `prod-1`, that ended because a plan changed its environment."""
 
     def post(role: str, path: str, body: dict[str, object]) -> None:
@@ -24,7 +23,7 @@ def stopped(machine: Machine) -> Iterator[Machine]:
 
     post("executor", "runs/prod-1/begin", {"environment": "prod", "trigger": "manual"})
     post("worker", "runs/prod-1/status", {"status": "preempted", "error_message": REASON})
-    yield machine
+    return machine
 
 
 def test_the_exit_code_of_a_run_that_a_plan_stopped(stopped: Machine) -> None:
