@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 
 from server.database import Transaction
 from server.errors import ApiError
-from server.model_names import fully_qualified
+from server.model_names import fully_qualified, recorded
 from server.schema import evaluations, plans, runs
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Evaluation
@@ -78,8 +78,16 @@ def history_of(
     Raises:
         ApiError: 404 if nobody knows of such a model or of the evaluation `before`, 422 if it is no name of a model.
     """
-    names = fully_qualified(transaction, model)
     project = transaction.project.namespace
+    candidates = fully_qualified(transaction, model)
+    names = recorded(transaction, candidates)
+    if not names and not _is_promoted(transaction, candidates):
+        raise ApiError(
+            404,
+            "TM-MODEL",
+            f"There is no model '{model}' in {project}: neither an environment nor a record has it. "
+            "Write it as in `schema.model`.",
+        )
     light = [column for column in evaluations.c if column.name not in _HEAVY]
     query = _with_owner(select(*light, _IS_LOST)).where(
         evaluations.c.project == project, evaluations.c.model.in_(names)
@@ -91,13 +99,6 @@ def history_of(
     rows = transaction.connection.execute(
         query.order_by(_WHEN.desc(), evaluations.c.evaluation_id.desc()).limit(limit)
     ).all()
-    if not rows and not _is_known(transaction, names):
-        raise ApiError(
-            404,
-            "TM-MODEL",
-            f"There is no model '{model}' in {project}: neither an environment nor a record has it. "
-            "Write it as in `schema.model`.",
-        )
     return [_owned(row) for row in rows]
 
 
@@ -132,13 +133,8 @@ def _place(transaction: Transaction, evaluation_id: str) -> ColumnElement[Any]:
     return tuple_(row.when, evaluation_id)
 
 
-def _is_known(transaction: Transaction, names: list[str]) -> bool:
-    recorded = transaction.connection.execute(
-        select(evaluations.c.model)
-        .where(evaluations.c.project == transaction.project.namespace, evaluations.c.model.in_(names))
-        .limit(1)
-    ).first()
-    return recorded is not None or any(
+def _is_promoted(transaction: Transaction, names: list[str]) -> bool:
+    return any(
         snapshot.name in names
         for environment in transaction.state.get_environments()
         for snapshot in environment.snapshots

@@ -7,9 +7,9 @@ from sqlmesh.core.dialect import normalize_model_name
 from server.database import Transaction
 from server.errors import ApiError
 from server.executors import known_gateways
-from server.schema import plans
+from server.schema import evaluations, plans
 
-__all__ = ["fully_qualified"]
+__all__ = ["fully_qualified", "recorded"]
 
 
 def fully_qualified(transaction: Transaction, name: str) -> list[str]:
@@ -38,3 +38,15 @@ def fully_qualified(transaction: Transaction, name: str) -> list[str]:
         )
     except (SqlglotError, ValueError) as error:
         raise ApiError(422, "TM-REQUEST", f"'{name}' is not the name of a model, as in `schema.model`.") from error
+
+
+def recorded(transaction: Transaction, names: list[str]) -> list[str]:
+    """Those of the names that have evaluations: mostly one, and with one an index gives them in their order."""
+
+    def has_evaluations(name: str) -> bool:
+        query = select(evaluations.c.model).where(
+            evaluations.c.project == transaction.project.namespace, evaluations.c.model == name
+        )
+        return transaction.connection.execute(query.limit(1)).first() is not None
+
+    return [name for name in names if has_evaluations(name)]

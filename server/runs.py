@@ -12,7 +12,7 @@ from server.database import Transaction
 from server.environments import summary_of
 from server.errors import ApiError
 from server.evaluations import evaluations_of
-from server.model_names import fully_qualified
+from server.model_names import fully_qualified, recorded
 from server.owners import NOTHING_TO_DO, close_owner
 from server.schema import evaluations, event_streams, events, runs
 from tcloud.wire.executions import OwnerKind
@@ -142,11 +142,14 @@ def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run
         last = _row(transaction, wanted.before)
         query = query.where(tuple_(runs.c.start_at, runs.c.run_id) < tuple_(last.start_at, last.run_id))
     if wanted.model is not None:
+        names = recorded(transaction, fully_qualified(transaction, wanted.model))
+        if not names:
+            return []
         query = query.where(
             exists().where(
                 evaluations.c.project == project,
                 evaluations.c.owner_id == runs.c.run_id,
-                evaluations.c.model.in_(fully_qualified(transaction, wanted.model)),
+                evaluations.c.model.in_(names),
             )
         )
     rows = transaction.connection.execute(query.order_by(runs.c.start_at.desc(), runs.c.run_id.desc()).limit(limit))
