@@ -47,7 +47,12 @@ class RunnerCalls:
         """
         events = ConsoleEvents(self._api, owner_id)
         async with self._pool.runner(Role.PLAN) as runner, events.delivered():
-            return await runner.call(task, arguments, self._state, events.append)
+            try:
+                return await runner.call(task, arguments, self._state, events.append)
+            except TaskFailedError as error:
+                if error.retryable:
+                    _drop_connections(runner)
+                raise
 
     @asynccontextmanager
     async def evaluator(self) -> AsyncIterator[Runner]:
@@ -63,12 +68,20 @@ class RunnerCalls:
                 return await _answered(self._snapshots.answer(body, execution))
             return await self._state(method, body)
 
-        return await runner.call("evaluate_unit", arguments, state)
+        outcome = await runner.call("evaluate_unit", arguments, state)
+        if outcome.get("retryable"):
+            _drop_connections(runner)
+        return outcome
 
     async def _state(self, method: str, body: bytes) -> bytes:
         if method == _GET_PLAN:
             return await _answered(self._api.evaluatable(json.loads(body)["plan_id"]))
         return await _answered(self._api.state(method, body))
+
+
+def _drop_connections(runner: Runner) -> None:
+    """Ends a runner that lost a connection: SQLMesh would go on with it, and each further task would fail as well."""
+    runner.kill()
 
 
 async def _answered(call: Awaitable[bytes]) -> bytes:
