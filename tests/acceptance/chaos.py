@@ -132,9 +132,9 @@ class Chaos:
         raise AssertionError(f"the stack has no {program}")
 
     def busy_runner(self) -> Process:
-        """A runner process of the run executor; all of them evaluate while the run is young."""
+        """A runner process that evaluates: all but the run executor's first, which prepares runs, while one is young."""
         zygote = self.process("executor", "run").children()[0]
-        return zygote.children()[0]
+        return max(zygote.children(), key=lambda runner: runner.create_time())
 
     def _children(self) -> list[Process]:
         return psutil.Process(self.stack.process.pid).children(recursive=True)

@@ -76,7 +76,7 @@ def test_a_runner_that_is_killed_fails_its_evaluation_and_nothing_else(chaos: Ch
     assert run["status"] == "failed"
     failed = [e for e in run["evaluations"] if e["status"] == "failed"]
     assert [e["error_message"] for e in failed] == [
-        "The runner process was killed by signal 9 (SIGKILL), as the kernel does when memory runs out"
+        "The runner process was killed by signal 9 (SIGKILL), as the kernel does when memory runs out."
     ]
     assert chaos.ended(chaos.start_run_again())["status"] == "success"
     chaos.check()
