@@ -21,8 +21,9 @@ from workflows.payloads import UnitRef, UnitReport, UnitResult
 
 __all__ = ["Report", "UnitBundles"]
 
-Report = Callable[[str], Awaitable[None]]
-"""Tells the workflow how far a bundle has come: one `UnitReport` letter a unit."""
+Report = Callable[[str, dict[int, float]], Awaitable[None]]
+"""Tells the workflow how far a bundle has come: one `UnitReport` letter a unit, and after how many seconds units that
+are to be tried again are."""
 
 _log = structlog.get_logger(__name__)
 _FENCED = "TM-FENCED"
@@ -65,7 +66,7 @@ class UnitBundles:
             asyncio.CancelledError: If the plan or run was cancelled.
         """
         execution = await self._executions.get(units.execution_id)
-        return await _Bundle(self._evaluations, execution, units.units, report, is_stopping).evaluate()
+        return await _Bundle(self._evaluations, execution, units, report, is_stopping).evaluate()
 
 
 class _Bundle:
@@ -73,7 +74,7 @@ class _Bundle:
         self,
         evaluations: UnitEvaluations,
         execution: Execution,
-        units: list[int],
+        units: UnitRef,
         report: Report,
         is_stopping: Callable[[], bool],
     ):
@@ -81,12 +82,14 @@ class _Bundle:
         self._execution = execution
         self._report = report
         self._is_stopping = is_stopping
-        self._reports = dict.fromkeys(units, UnitReport.RETURNED)
-        self._pending = deque(units)
+        self._reports = dict.fromkeys(units.units, UnitReport.RETURNED)
+        self._retried = units.retried
+        self._pending = deque(units.units)
         self._evaluated: tuple[int, FinishUnit] | None = None
         """The unit that is to be recorded together with the start of the next one."""
         self._stopped = False
         self._trouble: str | None = None
+        self._retry_waits: dict[int, float] = {}
 
     async def evaluate(self) -> UnitResult:
         try:
@@ -99,7 +102,12 @@ class _Bundle:
             # An executor that stops has handed back what it was at; a cancelled plan or run has no use for the rest.
             if not self._is_stopping():
                 raise
-        return UnitResult(reports="".join(self._reports.values()), stopped=self._stopped, trouble=self._trouble)
+        return UnitResult(
+            reports="".join(self._reports.values()),
+            stopped=self._stopped,
+            trouble=self._trouble,
+            retry_waits=self._retry_waits,
+        )
 
     def _waits_for_lost(self, unit: int) -> bool:
         """Whether a unit of the bundle that comes before this one was not done; the workflow knows what follows."""
@@ -115,7 +123,8 @@ class _Bundle:
             case Verdict.GO:
                 self._reports[unit] = UnitReport.RUNNING
                 async with self._handing_back():
-                    self._ended(unit, await self._evaluations.run(self._execution, unit, started))
+                    retried = self._retried.get(unit, 0)
+                    self._ended(unit, await self._evaluations.run(self._execution, unit, started, retried))
             case Verdict.DONE:
                 self._reports[unit] = _BY_STATUS.get(started.status or Status.FAILED, UnitReport.FAILED)
             case Verdict.CLAIMED | Verdict.FULL:
@@ -170,6 +179,10 @@ class _Bundle:
         match finish.status:
             case Status.SUCCESS:
                 self._reports[unit] = UnitReport.DONE
+            case Status.SCHEDULED if finish.is_retried:
+                self._reports[unit] = UnitReport.RETRY
+                snapshot = self._execution.snapshots[self._execution.units[unit].snapshot]
+                self._retry_waits[unit] = snapshot.retry_backoff_seconds
             case Status.SCHEDULED:
                 self._reports[unit] = UnitReport.TROUBLE
                 self._trouble = finish.error_message
@@ -189,7 +202,7 @@ class _Bundle:
             self._pending.clear()
             letters = "".join(self._reports.values())
             try:
-                await self._report(letters)
+                await self._report(letters, dict(self._retry_waits))
             except RPCError as error:
                 # It is told at the end of the bundle, then.
                 _log.warning("progress_not_reported", execution_id=self._execution.execution_id, reason=str(error))

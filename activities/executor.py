@@ -12,6 +12,7 @@ from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.executions import Execution
+from tcloud.wire.policies import EvaluationPolicy
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
     PlanRef,
@@ -110,7 +111,7 @@ class RunnerBackedActivities(ExecutorActivities):
             prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id)
         except (TaskFailedError, RunnerCrashedError) as error:
             return UnitGraph(error=_final(error))
-        return await self._keep(prepared["execution"])
+        return await self._keep(prepared["execution"], (await self._api.plan(stage.plan_id)).evaluation_policy)
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
         run_id = (activity.info().workflow_id or "").removeprefix("run/")
@@ -143,7 +144,7 @@ class RunnerBackedActivities(ExecutorActivities):
         if scheduled:
             # Recorded only now: a tick with nothing due leaves nothing behind.
             await self._api.begin_run(run_id, run.environment, run.trigger)
-        return await self._keep(prepared["execution"])
+        return await self._keep(prepared["execution"], environment.evaluation_policy if environment else None)
 
     async def _run_statements(self, statements: StatementsRef) -> StageResult:
         execution = await self._executions.get(statements.execution_id)
@@ -168,7 +169,8 @@ class RunnerBackedActivities(ExecutorActivities):
             "default_catalog": record.default_catalog,
         }
 
-    async def _keep(self, document: dict[str, Any]) -> UnitGraph:
+    async def _keep(self, document: dict[str, Any], policy: EvaluationPolicy | None) -> UnitGraph:
+        _limit(document["snapshots"], policy or EvaluationPolicy())
         execution = Execution.model_validate(document)
         await self._api.put_execution(execution.execution_id, json.dumps(document).encode())
         self._executions.remember(execution)
@@ -180,12 +182,25 @@ class RunnerBackedActivities(ExecutorActivities):
         )
 
 
+def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:
+    """Notes with each snapshot what the project asks of its evaluations; without a word where it asks nothing."""
+    for snapshot in [] if policy.is_empty else snapshots:
+        limits = policy.of(snapshot["name"])
+        asked = {
+            "retries": limits.retries,
+            "retry_backoff_seconds": limits.retry_backoff_seconds,
+            "timeout_seconds": limits.evaluation_timeout_seconds,
+        }
+        snapshot.update({name: value for name, value in asked.items() if value is not None})
+
+
 def _report_of(units: UnitRef) -> Report:
-    async def report(reports: str) -> None:
+    async def report(reports: str, retry_waits: dict[int, float]) -> None:
         info = activity.info()
         assert info.workflow_id is not None  # noqa: S101 - units belong to a workflow
         handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
-        await handle.signal(UnitsWorkflow.units_progress, UnitProgress(bundle=units.bundle, reports=reports))
+        progress = UnitProgress(bundle=units.bundle, reports=reports, retry_waits=retry_waits)
+        await handle.signal(UnitsWorkflow.units_progress, progress)
 
     return report
 

@@ -58,7 +58,9 @@ class LeaseKeeper:
             yield
         except asyncio.CancelledError:
             if held.lost and task.uncancel() == 0:
-                raise LeaseLostError(f"Evaluation {evaluation_id} lost its lease.") from None
+                raise LeaseLostError(
+                    f"Executor {self._executor} lost its claim of the table: it was given away, or could not be kept."
+                ) from None
             raise
         finally:
             del self._held[evaluation_id]

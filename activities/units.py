@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -13,7 +15,15 @@ from activities.leases import LeaseKeeper, LeaseLostError
 from activities.runner_calls import RunnerCalls
 from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from tcloud.api.executor import ExecutorApi, RefusedError
-from tcloud.wire.executions import ConsoleEvent, Execution, FinishUnit, StartUnit, UnitStarted, UnitTurn
+from tcloud.wire.executions import (
+    ConsoleEvent,
+    Execution,
+    FinishUnit,
+    SnapshotRef,
+    StartUnit,
+    UnitStarted,
+    UnitTurn,
+)
 from tcloud.wire.runs import Audit
 from tcloud.wire.statuses import Status
 
@@ -32,13 +42,22 @@ class UnitEvaluations:
         runners: The processes that SQLMesh runs in.
         leases: Keeps the claims of what is in flight.
         executor: This executor's identity.
+        timeout: After how long an evaluation is stopped of which its project says nothing; None for never.
     """
 
-    def __init__(self, api: ExecutorApi, runners: RunnerCalls, leases: LeaseKeeper, executor: str):
+    def __init__(
+        self,
+        api: ExecutorApi,
+        runners: RunnerCalls,
+        leases: LeaseKeeper,
+        executor: str,
+        timeout: timedelta | None = None,
+    ):
         self._api = api
         self._runners = runners
         self._leases = leases
         self._executor = executor
+        self._timeout = timeout
 
     async def start(self, execution_id: str, unit: int, finish: FinishUnit | None) -> UnitStarted:
         """Records the unit before, and claims and opens the next one.
@@ -66,8 +85,14 @@ class UnitEvaluations:
         """
         await self._turn(UnitTurn(finish=finish))
 
-    async def run(self, execution: Execution, unit: int, started: UnitStarted) -> FinishUnit:
+    async def run(self, execution: Execution, unit: int, started: UnitStarted, retried: int) -> FinishUnit:
         """Evaluates a claimed unit in a runner; everything that ends badly is an ending, too.
+
+        Args:
+            execution: The execution.
+            unit: The unit's number.
+            started: What the server said to its start.
+            retried: How often it has been tried again because it failed.
 
         Raises:
             asyncio.CancelledError: If it was stopped; it has been handed back then.
@@ -77,7 +102,7 @@ class UnitEvaluations:
         log = _log.bind(execution_id=execution.execution_id, unit=unit, evaluation_id=started.evaluation_id)
         try:
             with self._leases.holding(started.evaluation_id, started.fence, started.lease_seconds or 30.0):
-                outcome = await self._in_runner(execution, unit, recheck=started.recheck)
+                outcome = await self._in_time(execution, unit, recheck=started.recheck)
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back(started))
             raise
@@ -93,8 +118,13 @@ class UnitEvaluations:
                 "cause": error.cause,
                 "retryable": error.retryable,
             }
-        log.info("unit_evaluated", status=outcome["status"])
-        return _finish(started.evaluation_id, started.fence, outcome)
+        finish = _finish(started.evaluation_id, started.fence, outcome)
+        if finish.status is Status.FAILED and _may_differ(outcome):
+            snapshot = execution.snapshots[execution.units[unit].snapshot]
+            if retried < snapshot.retries:
+                finish = _tried_again(finish, snapshot, retried)
+        log.info("unit_evaluated", status=finish.status)
+        return finish
 
     @retry(
         retry=retry_if_exception_type(httpx.HTTPError),
@@ -120,6 +150,23 @@ class UnitEvaluations:
         with suppress(RefusedError, httpx.HTTPError, TimeoutError):
             await asyncio.wait_for(self._api.take_turn(UnitTurn(finish=finish)), _HAND_BACK_SECONDS)
 
+    async def _in_time(self, execution: Execution, unit: int, *, recheck: bool) -> dict[str, Any]:
+        limit = self._limit(execution.snapshots[execution.units[unit].snapshot])
+        try:
+            # Cancelling the call cancels the queries in the warehouse and ends the process.
+            async with asyncio.timeout(limit.seconds) as timeout:
+                return await self._in_runner(execution, unit, recheck=recheck)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            error = f"It was stopped: it took longer than {limit.seconds:g} seconds, the limit that {limit.by} sets."
+            return {"status": "failed", "error": error}
+
+    def _limit(self, snapshot: SnapshotRef) -> "_Limit":
+        if snapshot.timeout_seconds is None and self._timeout is not None:
+            return _Limit(self._timeout.total_seconds(), f"TCLOUD_EXECUTOR_EVALUATION_TIMEOUT of {self._executor}")
+        return _Limit(snapshot.timeout_seconds, "evaluation_timeout_seconds of the project")
+
     async def _in_runner(self, execution: Execution, unit: int, *, recheck: bool) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "execution_id": execution.execution_id,
@@ -133,6 +180,30 @@ class UnitEvaluations:
                 arguments["execution"] = execution.model_dump(mode="json")
                 outcome = await self._runners.evaluate(runner, arguments, execution)
         return outcome
+
+
+@dataclass(frozen=True)
+class _Limit:
+    seconds: float | None
+    by: str
+
+
+def _may_differ(outcome: Mapping[str, Any]) -> bool:
+    """Whether another attempt at a failed unit might end differently: what an audit found stays to be found."""
+    return "audits" not in (outcome.get("cause") or {})
+
+
+def _tried_again(finish: FinishUnit, snapshot: SnapshotRef, retried: int) -> FinishUnit:
+    wait = f" in {snapshot.retry_backoff_seconds:g} seconds" if snapshot.retry_backoff_seconds else ""
+    said = (
+        f"{snapshot.name} failed and is tried again{wait} (retry {retried + 1} of {snapshot.retries}): "
+        f"{' '.join((finish.error_message or '').split())}"
+    )
+    # A warning on the terminal of whoever watches; the last attempt is the one that is reported as failed.
+    warning = ConsoleEvent(type="log_warning", payload={"short_message": said})
+    return finish.model_copy(
+        update={"status": Status.SCHEDULED, "is_retried": True, "events": [*finish.events, warning]}
+    )
 
 
 def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> FinishUnit:

@@ -1,5 +1,7 @@
 """Environments, as SQLMesh's state and the server's plans know them together."""
 
+from typing import Any
+
 from sqlalchemy import select
 from sqlmesh.core.environment import EnvironmentSummary
 
@@ -82,7 +84,6 @@ def _environment(
     transaction: Transaction, crons: EnvironmentCrons, summary: EnvironmentSummary, decision: Scheduled
 ) -> Environment:
     facts = crons.get(transaction, summary.name, summary.plan_id)
-    gateway, default_catalog = _planned_with(transaction, summary)
     return Environment(
         name=summary.name,
         status="updating" if summary.finalized_ts is None else "ready",
@@ -92,15 +93,14 @@ def _environment(
         scheduled_by=decision.decided_by,
         scheduled_at=decision.decided_at,
         next_run_at=next_tick(facts.crons) if decision.is_scheduled else None,
-        gateway=gateway,
-        default_catalog=default_catalog,
+        **_planned_with(transaction, summary),
     )
 
 
-def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> tuple[str | None, str | None]:
-    """Gateway and default catalog of the plan that the environment is of, or else of its last successful one."""
+def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:
+    """What is known of the plan that the environment is of, or else of its last successful one."""
     row = transaction.connection.execute(
-        select(plans.c.gateway, plans.c.default_catalog)
+        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy)
         .where(
             plans.c.project == transaction.project.namespace,
             plans.c.environment == summary.name,
@@ -109,4 +109,4 @@ def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> tupl
         .order_by((plans.c.plan_id == summary.plan_id).desc(), plans.c.created_at.desc())
         .limit(1)
     ).first()
-    return (row.gateway, row.default_catalog) if row is not None else (None, None)
+    return dict(row._mapping) if row is not None else {}

@@ -160,6 +160,7 @@ def _evaluation(row: Row[Any], kind: OwnerKind, *, is_over: bool) -> Evaluation:
     if is_over and row.is_lost:
         # Its executor went away in the middle, and nobody takes it up again.
         found["status"] = Status.ABORTED.value
+        found["error_message"] = f"Executor {row.executor} was lost in the middle of it."
     return Evaluation.model_validate(
         {
             **found,

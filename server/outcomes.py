@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
@@ -17,6 +17,8 @@ from tempomesh_runner.console import failed_models_event, skipped_models_event, 
 
 __all__ = ["close_execution"]
 
+_NOBODY = "No executor finished it."
+
 
 def close_execution(
     transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
@@ -28,6 +30,7 @@ def close_execution(
     if not put_first(transaction, DocumentKind.OUTCOME, execution_id, outcome.model_dump_json().encode()):
         return
     now = datetime.now(UTC)
+    _fail_unfinished(transaction, execution_id, execution, outcome)
     upstream = _upstream_causes(execution, outcome)
     for number in outcome.skipped:
         unit = execution.units[number]
@@ -44,6 +47,33 @@ def close_execution(
         )
         transaction.connection.execute(statement.on_conflict_do_nothing())
     append_events(transaction, execution.owner_id, _closing_events(transaction, execution_id, execution, outcome))
+
+
+def _fail_unfinished(
+    transaction: Transaction, execution_id: str, execution: Execution, outcome: ExecutionOutcome
+) -> None:
+    """Records why units failed that no executor could finish, and which executor had them last."""
+    for number in outcome.failed:
+        unit = execution.units[number]
+        snapshot = execution.snapshots[unit.snapshot]
+        reason = outcome.errors.get(number) or _NOBODY
+        last = func.concat(
+            "No executor could finish it, the last one was ",
+            evaluations.c.executor,
+            ": ",
+            func.coalesce(evaluations.c.error_message, reason),
+        )
+        ended = {"status": Status.FAILED.value, "end_at": datetime.now(UTC), "lease_expires_at": None}
+        values = record_key(transaction, execution_id, number, execution, unit, snapshot)
+        transaction.connection.execute(
+            insert(evaluations)
+            .values(**values, **ended, attempt=0, error_message=reason)
+            .on_conflict_do_update(
+                constraint="uq_evaluations_unit",
+                set_={**ended, "error_message": last},
+                where=evaluations.c.status.in_([Status.SCHEDULED.value, Status.IN_PROGRESS.value]),
+            )
+        )
 
 
 def _upstream_causes(execution: Execution, outcome: ExecutionOutcome) -> dict[int, str]:
@@ -87,7 +117,7 @@ def _closing_events(
                 "interval": unit.interval,
                 "batch_index": unit.batch_index,
                 "cause": row.cause if row is not None else None,
-                "message": outcome.errors.get(number) or (row and row.error_message) or "No executor finished it.",
+                "message": (row and row.error_message) or outcome.errors.get(number) or _NOBODY,
             }
         )
     closing = (

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, literal, select, union_all, update
+from sqlalchemy import case, func, literal, select, union_all, update
 
 from server.claims import lock_claims, release_idle_claims
 from server.database import Transaction
@@ -64,6 +64,9 @@ def close_owner(transaction: Transaction, owner_id: str) -> None:
 
 
 def _abort_lost_evaluations(transaction: Transaction, owner_id: str) -> None:
+    ended = final_status(transaction, owner_id)
+    why = (ended[1] or f"What it belongs to ended ({ended[0]}).") if ended is not None else "It was stopped."
+    was_lost = func.concat("Executor ", evaluations.c.executor, " was lost in the middle of it. ", why)
     transaction.connection.execute(
         update(evaluations)
         .where(
@@ -76,6 +79,6 @@ def _abort_lost_evaluations(transaction: Transaction, owner_id: str) -> None:
             status=Status.ABORTED.value,
             end_at=datetime.now(UTC),
             lease_expires_at=None,
-            error_message="It was stopped together with what it belongs to.",
+            error_message=case((evaluations.c.status == Status.IN_PROGRESS.value, was_lost), else_=why),
         )
     )

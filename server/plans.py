@@ -18,6 +18,7 @@ from server.executors import live_gateways
 from server.owners import close_owner
 from server.schema import documents, plan_stages, plans
 from tcloud.wire.plans import Plan, PlanStage
+from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 
 __all__ = [
@@ -91,6 +92,7 @@ def accept_plan(
     *,
     gateway: str,
     default_catalog: str | None,
+    evaluation_policy: EvaluationPolicy | None = None,
     sqlmesh_version: str,
     created_by: str,
 ) -> bool:
@@ -120,6 +122,7 @@ def accept_plan(
         created_by=created_by,
         gateway=gateway,
         default_catalog=default_catalog,
+        evaluation_policy=evaluation_policy.model_dump(mode="json", exclude_none=True) if evaluation_policy else None,
     )
     stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(plans.c.plan_id)).first()
     if stored is None:

@@ -76,6 +76,7 @@ plans = Table(
     Column("error_message", Text),
     Column("gateway", Text, nullable=False),
     Column("default_catalog", Text),
+    Column("evaluation_policy", JSONB),
     Index("ix_plans_environment", "project", "environment", "created_at"),
 )
 

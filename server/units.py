@@ -401,6 +401,7 @@ def _open_record(
         "start_at": datetime.now(UTC),
         "end_at": None,
         "error_message": None,
+        "cause": None,
     }
     values = record_key(transaction, start.execution_id, start.unit, execution, unit, snapshot)
     other = evaluations.alias("other")

@@ -62,13 +62,16 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
+        runners = RunnerCalls(pool, api)
+        units = UnitEvaluations(api, runners, leases, identity, settings.executor_evaluation_timeout)
+        activities = _activities(api, runners, units)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         background = [
             asyncio.create_task(leases.run()),
             asyncio.create_task(_report(api, heartbeat)),
         ]
         try:
-            async with _worker(kind, client, settings, concurrency, _activities(api, pool, leases, identity)):
+            async with _worker(kind, client, settings, concurrency, activities):
                 await api.register(heartbeat)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
                 await (_until_idle(pool, stop) if once else stop.wait())
@@ -174,11 +177,9 @@ async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat) -> None:
             _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
 
 
-def _activities(api: ExecutorApi, pool: RunnerPool, leases: LeaseKeeper, identity: str) -> RunnerBackedActivities:
-    runners = RunnerCalls(pool, api)
+def _activities(api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations) -> RunnerBackedActivities:
     executions = Executions(api)
-    units = UnitBundles(executions, UnitEvaluations(api, runners, leases, identity))
-    return RunnerBackedActivities(api, runners, executions, units)
+    return RunnerBackedActivities(api, runners, executions, UnitBundles(executions, units))
 
 
 def _worker(

@@ -55,6 +55,8 @@ class ExecutorSettings(WorkerSettings):
     """Units evaluated at a time; by default the default gateway's `concurrent_tasks`."""
     executor_grace: timedelta = timedelta(seconds=20)
     """How long work in flight may go on after SIGTERM; what is not done by then is handed back."""
+    executor_evaluation_timeout: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
+    """After how long an evaluation is stopped whose project sets no limit; by default never."""
     executor_max_tasks_per_runner: int = 500
     """After so many evaluations a runner process is replaced."""
     executor_max_runner_memory_bytes: int = 900_000_000

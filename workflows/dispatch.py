@@ -5,7 +5,13 @@ from collections import Counter
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    TimeoutError,  # noqa: A004 - Temporal's, not Python's
+    TimeoutType,
+    is_cancelled_exception,
+)
 
 from workflows.interfaces import ExecutorActivities, ExecutorQueue
 from workflows.payloads import UnitGraph, UnitProgress, UnitRef, UnitReport, UnitResult, Walk
@@ -23,6 +29,9 @@ _CLAIM_WAITS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5)
 _TROUBLE_WAITS = tuple(timedelta(seconds=seconds) for seconds in (1, 2, 5, 10, 30, 60))
 _MAX_TROUBLES = 20
 """After so many troubles of the infrastructure, about a quarter of an hour of them, a unit fails."""
+
+_SAID_ONCE = "what-a-bundle-says-of-a-unit-is-booked-once"
+"""The patch that keeps what a long unit has handed back from being given out again when its bundle ends."""
 
 _DRAIN_PATIENCE = timedelta(seconds=10)
 _DRAIN_AGAIN_EVENTS = 4_000
@@ -58,13 +67,17 @@ class UnitDispatch:
         self._drain_timer: asyncio.Task[None] | None = None
         self._refusals: Counter[int] = Counter()
         self._troubles: Counter[int] = Counter()
+        self._retried: Counter[int] = Counter()
         self._errors: dict[int, str] = {}
+        self._told: dict[int, str] = {}
+        """What bundles in flight have said of their units."""
 
     def progress(self, progress: UnitProgress) -> None:
         """Takes what an activity says in the middle of its bundle; to be called by the workflow's signal."""
         bundle = self._bundles.get(progress.bundle)
         if bundle is not None:
-            self._book(bundle, progress.reports, None)
+            self._told[progress.bundle] = progress.reports
+            self._book(bundle, UnitResult(reports=progress.reports, retry_waits=progress.retry_waits))
             self._hand_out()
 
     async def run(self, walk: Walk) -> Walk:
@@ -81,6 +94,7 @@ class UnitDispatch:
         self._is_stopped = walk.stopped
         self._is_preempted = walk.preempted
         self._errors = dict(walk.errors)
+        self._retried = Counter(walk.retried)
         try:
             self._hand_out()
             while self._tasks or self._waits:
@@ -97,6 +111,7 @@ class UnitDispatch:
             states=self._units.states,
             stopped=self._is_stopped,
             errors=self._errors,
+            retried=dict(self._retried),
             preempted=self._is_preempted,
         )
 
@@ -139,6 +154,7 @@ class UnitDispatch:
                     environment=self._environment,
                     bundle=number,
                     units=bundle,
+                    retried={unit: self._retried[unit] for unit in bundle if self._retried[unit]},
                 ),
                 task_queue=self._queue,
                 **EVALUATION,
@@ -150,9 +166,13 @@ class UnitDispatch:
         finally:
             del self._bundles[number], self._tasks[number]
         self._is_stopped = self._is_stopped or result.stopped
-        self._book(bundle, result.reports, result.trouble)
+        told = self._told.pop(number, None)
+        if told is not None and workflow.patched(_SAID_ONCE):
+            result = result.model_copy(update={"reports": _news(result.reports, told)})
+        self._book(bundle, result)
 
-    def _book(self, bundle: list[int], reports: str, trouble: str | None) -> None:
+    def _book(self, bundle: list[int], result: UnitResult) -> None:
+        reports, trouble = result.reports, result.trouble
         assert self._units is not None  # noqa: S101 - `run` sets it before anything is in flight
         if trouble is not None and reports == UnitReport.FAILED:
             self._errors[bundle[0]] = trouble
@@ -163,9 +183,13 @@ class UnitDispatch:
                 self._refusals[unit] += 1
                 self._release_later(unit, _CLAIM_WAITS[min(self._refusals[unit], len(_CLAIM_WAITS)) - 1])
                 continue
+            if letters[unit] == UnitReport.RETRY:
+                self._retried[unit] += 1
+                self._release_later(unit, timedelta(seconds=result.retry_waits.get(unit, 0)))
+                continue
             self._troubles[unit] += 1
             if self._troubles[unit] >= _MAX_TROUBLES:
-                self._errors[unit] = trouble or "No executor could finish it."
+                self._errors[unit] = trouble or "no executor could finish it"
                 self._units.fail(unit)
             else:
                 self._release_later(unit, _TROUBLE_WAITS[min(self._troubles[unit], len(_TROUBLE_WAITS)) - 1])
@@ -188,9 +212,20 @@ class UnitDispatch:
             self._ended.append(task)
 
 
+def _news(reports: str, told: str) -> str:
+    """Reports without those of units of which the bundle had said in its middle what became of them.
+
+    They are booked, and what came of them since, maybe in another bundle that is in flight, is that one's to say.
+    """
+    running = UnitReport.RUNNING.value
+    return "".join(letter if earlier == running else running for letter, earlier in zip(reports, told, strict=True))
+
+
 def _lost(bundle: list[int], error: ActivityError) -> UnitResult:
     """What to make of a bundle whose activity failed as a whole: its executor was lost, or the server refused it."""
     cause = error.cause or error
     if isinstance(cause, ApplicationError) and cause.non_retryable and len(bundle) == 1:
         return UnitResult(reports=UnitReport.FAILED, trouble=str(cause))
-    return UnitResult(reports=UnitReport.TROUBLE * len(bundle), trouble=str(cause))
+    was_lost = isinstance(cause, TimeoutError) and cause.type is TimeoutType.HEARTBEAT
+    trouble = "its executor was lost: Temporal heard no more of it" if was_lost else str(cause)
+    return UnitResult(reports=UnitReport.TROUBLE * len(bundle), trouble=trouble)

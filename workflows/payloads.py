@@ -154,6 +154,8 @@ class UnitReport(StrEnum):
     """Somebody holds its physical table, or every slot of its gateway: to be tried again later."""
     TROUBLE = "x"
     """The infrastructure failed in the middle of it: to be tried again."""
+    RETRY = "y"
+    """It failed, and its project asks for another attempt: to be tried again after `retry_waits`."""
     RUNNING = "r"
     RETURNED = "."
     """It was not started, or it was stopped and handed back: anyone may take it."""
@@ -170,6 +172,8 @@ class UnitRef(BaseModel):
     bundle: int = 0
     """The bundle's number in its workflow."""
     units: list[int]
+    retried: dict[int, int] = {}
+    """How often each unit has been tried again because it failed, where it has been."""
 
 
 class UnitResult(BaseModel):
@@ -180,6 +184,8 @@ class UnitResult(BaseModel):
     """The server says that the plan or run is over."""
     trouble: ErrorText | None = None
     """With `TROUBLE`: what it was."""
+    retry_waits: dict[int, float] = {}
+    """With `RETRY`: after how many seconds each of those units is to be tried again."""
 
 
 class UnitProgress(BaseModel):
@@ -187,6 +193,8 @@ class UnitProgress(BaseModel):
 
     bundle: int
     reports: str
+    retry_waits: dict[int, float] = {}
+    """As in `UnitResult`."""
 
 
 class Walk(BaseModel):
@@ -201,6 +209,8 @@ class Walk(BaseModel):
     """The server said that the plan or run is over, so nothing more is started."""
     errors: dict[int, ErrorText] = {}
     """Why units failed that no executor could finish."""
+    retried: dict[int, int] = {}
+    """How often units have been tried again because they failed."""
     preempted: bool = False
     """A plan has replaced models of it: what is new in the environment is still to be evaluated."""
 

@@ -84,8 +84,9 @@ class UnitWalk:
     def book(self, bundle: Sequence[int], reports: str) -> list[int]:
         """Books what an activity says of its bundle, and returns the units that it could not evaluate for now.
 
-        Those (claimed by others, or hit by trouble) are the caller's to `release` after a wait. Units that were booked
-        before stay as they are, so a report may come more than once.
+        Those (claimed by others, hit by trouble, or to be tried again) are the caller's to `release` after a wait.
+        Units that have ended stay as they are, so a report may come more than once; of others, what a report says is
+        news only once.
         """
         postponed = []
         returned = False
@@ -102,7 +103,7 @@ class UnitWalk:
                     self._out.discard(number)
                     self._states[number] = UnitState.SKIPPED
                     self._skip_dependents(number)
-                case UnitReport.CLAIMED | UnitReport.TROUBLE:
+                case UnitReport.CLAIMED | UnitReport.TROUBLE | UnitReport.RETRY:
                     postponed.append(number)
                 case UnitReport.RETURNED:
                     returned = returned or self._missing[number] == 0

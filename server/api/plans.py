@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from server.access import Access, require
 from server.api.answers import json_body as _json_body
@@ -32,6 +32,7 @@ from server.projects import Role
 from server.temporal import TemporalGateway
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.plans import Plan
+from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status
 
@@ -60,6 +61,8 @@ class Origin(BaseModel):
     gateway: str
     """The gateway that was selected."""
     default_catalog: str | None = None
+    evaluation_policy: str | None = None
+    """What the project asks of evaluations: an `EvaluationPolicy` as JSON."""
     sqlmesh_version: str
 
 
@@ -80,7 +83,8 @@ Temporal = Annotated[TemporalGateway, Depends(_temporal)]
         200: {"model": Plan, "description": "The plan is here already, and left as it is."},
         **problems(
             s409="The environment has moved on (`TM-CONFLICT`), or the planner has another SQLMesh (`TM-VERSION`).",
-            s422="It is no plan (`TM-PLAN`), or no executor serves its gateway (`TM-GATEWAY`).",
+            s422="It is no plan (`TM-PLAN`), no executor serves its gateway (`TM-GATEWAY`), or what its project asks "
+            "of evaluations is malformed (`TM-POLICY`).",
         ),
     },
 )
@@ -219,9 +223,21 @@ def _accept(access: Access, submission: Submission, body: bytes, origin: Origin)
             body,
             gateway=origin.gateway,
             default_catalog=origin.default_catalog,
+            evaluation_policy=_policy(origin),
             sqlmesh_version=origin.sqlmesh_version,
             created_by=access.client_id,
         )
+
+
+def _policy(origin: Origin) -> EvaluationPolicy | None:
+    if origin.evaluation_policy is None:
+        return None
+    try:
+        return EvaluationPolicy.model_validate_json(origin.evaluation_policy)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ApiError(422, "TM-POLICY", f"evaluation_policy: {where}: {first['msg']}.") from error
 
 
 def _forget(access: Access, plan_id: str) -> None:

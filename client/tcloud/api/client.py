@@ -17,6 +17,7 @@ from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, Executor, Gateway
 from tcloud.wire.plans import Plan
+from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.runs import Evaluation, Run, RunOptions
 
 __all__ = ["Api"]
@@ -83,7 +84,15 @@ class Api:
         """One call of the state contract (`tempomesh_runner.state`), JSON in and out."""
         return self._send("POST", f"state/{method}", content=body).content
 
-    def submit_plan(self, plan: str, *, gateway: str, default_catalog: str | None, sqlmesh_version: str) -> Plan:
+    def submit_plan(
+        self,
+        plan: str,
+        *,
+        gateway: str,
+        default_catalog: str | None,
+        sqlmesh_version: str,
+        evaluation_policy: EvaluationPolicy | None = None,
+    ) -> Plan:
         """Submits an `EvaluatablePlan` as SQLMesh's JSON; the same plan again changes nothing.
 
         Args:
@@ -91,10 +100,13 @@ class Api:
             gateway: The gateway that was selected when the plan was made.
             default_catalog: That gateway's default catalog.
             sqlmesh_version: The version that made the plan.
+            evaluation_policy: What the project asks of evaluations.
         """
         params = {"gateway": gateway, "sqlmesh_version": sqlmesh_version}
         if default_catalog is not None:
             params["default_catalog"] = default_catalog
+        if evaluation_policy is not None:
+            params["evaluation_policy"] = evaluation_policy.model_dump_json(exclude_none=True, exclude_defaults=True)
         answer = self._send("POST", "plans", content=plan.encode(), params=params)
         return understood(Plan.model_validate_json, answer, self.url)
 

@@ -10,9 +10,17 @@ from sqlmesh.core.config.base import BaseConfig
 from sqlmesh.core.config.scheduler import SCHEDULER_CONFIG_TO_TYPE, BuiltInSchedulerConfig, SchedulerConfig
 from sqlmesh.core.plan import PlanEvaluator
 from sqlmesh.core.state_sync import StateSync
+from sqlmesh.utils.errors import ConfigError
 
 from tcloud.scheduler.connection import CloudConnectionConfig
 from tcloud.scheduler.session import current_session
+from tcloud.wire.policies import (
+    EvaluationLimits,
+    EvaluationPolicy,
+    EvaluationTimeoutSeconds,
+    Retries,
+    RetryBackoffSeconds,
+)
 
 if t.TYPE_CHECKING:
     from sqlmesh.core.config.connection import ConnectionConfig
@@ -20,11 +28,22 @@ if t.TYPE_CHECKING:
 
 __all__ = ["EnterpriseConfig", "RemoteCloudSchedulerConfig", "install"]
 
+_LONGEST_POLICY = 6_000
+"""Characters; it travels in a request's URL, and proxies commonly take 8 KB of one."""
+
 
 class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
     """Plans are submitted to the project's server and applied by its executors; state is read from the server."""
 
     type_: t.Literal["cloud"] = Field(alias="type", default="cloud")
+    retries: Retries = None
+    """How often an evaluation that failed is repeated; no more than that if it is None."""
+    retry_backoff_seconds: RetryBackoffSeconds = None
+    """How long it waits before each repetition."""
+    evaluation_timeout_seconds: EvaluationTimeoutSeconds = None
+    """After how long an evaluation is stopped; None leaves it to the executors."""
+    models: dict[str, EvaluationLimits] = Field(default_factory=dict)
+    """The same for single models, by their names in the project."""
 
     def create_plan_evaluator(self, context: "GenericContext[t.Any]") -> PlanEvaluator:
         """An evaluator that has the plan applied by executors and shows how it goes."""
@@ -36,6 +55,7 @@ class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
             state_reader=context.state_sync,
             gateway=context.selected_gateway,
             default_catalog=context.default_catalog,
+            evaluation_policy=self._policy(context),
         )
 
     def create_state_sync(self, context: "GenericContext[t.Any]") -> StateSync:  # noqa: ARG002 (SQLMesh's signature)
@@ -58,6 +78,28 @@ class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
     def state_sync_fingerprint(self, context: "GenericContext[t.Any]") -> str:  # noqa: ARG002 (SQLMesh's signature)
         """Tells one project's state from another's; says nothing else about it."""
         return sha256(current_session().api.url.encode()).hexdigest()
+
+    def _policy(self, context: "GenericContext[t.Any]") -> EvaluationPolicy:
+        models = {}
+        for name, limits in self.models.items():
+            model = context.get_model(name)
+            if model is None:
+                raise ConfigError(
+                    f"scheduler: models: '{name}' is no model of this project; correct the name or take it out."
+                )
+            models[model.fqn] = limits
+        policy = EvaluationPolicy(
+            retries=self.retries,
+            retry_backoff_seconds=self.retry_backoff_seconds,
+            evaluation_timeout_seconds=self.evaluation_timeout_seconds,
+            models=models,
+        )
+        if len(policy.model_dump_json(exclude_none=True)) > _LONGEST_POLICY:
+            raise ConfigError(
+                f"scheduler: models: {len(models)} models with values of their own are more than a plan can carry; "
+                "say for all models what most of them need, and name only the others."
+            )
+        return policy
 
 
 class EnterpriseConfig(Config):

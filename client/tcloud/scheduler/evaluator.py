@@ -14,6 +14,7 @@ from tcloud.errors import ConflictError
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events, wait_for_turn
 from tcloud.scheduler.session import Session
 from tcloud.wire.executors import ExecutorKind
+from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 
 __all__ = ["RemotePlanEvaluator", "raise_for_plan_end"]
@@ -28,16 +29,24 @@ class RemotePlanEvaluator(PlanEvaluator):
         state_reader: The project's state.
         gateway: The gateway that was selected when the plan was made.
         default_catalog: That gateway's default catalog.
+        evaluation_policy: What the project asks of evaluations.
     """
 
     def __init__(
-        self, session: Session, console: Console, state_reader: StateReader, gateway: str, default_catalog: str | None
+        self,
+        session: Session,
+        console: Console,
+        state_reader: StateReader,
+        gateway: str,
+        default_catalog: str | None,
+        evaluation_policy: EvaluationPolicy,
     ):
         self._api = session.api
         self._console = console
         self._state_reader = state_reader
         self._gateway = gateway
         self._default_catalog = default_catalog
+        self._evaluation_policy = evaluation_policy
 
     def evaluate(self, plan: EvaluatablePlan, circuit_breaker: Callable[[], bool] | None = None) -> None:
         """Submits the plan and follows it to its end; a plan that was submitted before is only followed.
@@ -63,6 +72,7 @@ class RemotePlanEvaluator(PlanEvaluator):
                 gateway=self._gateway,
                 default_catalog=self._default_catalog,
                 sqlmesh_version=sqlmesh_version,
+                evaluation_policy=None if self._evaluation_policy.is_empty else self._evaluation_policy,
             )
         except ConflictError as error:
             raise PlanError(str(error)) from error

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from tcloud.wire.policies import EvaluationPolicy
+
 __all__ = ["CronGroup", "Environment", "Schedule", "ScheduledEnvironment", "UnscheduledCron"]
 
 
@@ -25,6 +27,8 @@ class Environment(BaseModel):
     next_run_at: datetime | None = None
     gateway: str | None = None
     default_catalog: str | None = None
+    evaluation_policy: EvaluationPolicy | None = None
+    """What the project asked of evaluations when the environment was planned."""
 
 
 class CronGroup(BaseModel):

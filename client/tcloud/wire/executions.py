@@ -56,6 +56,11 @@ class SnapshotRef(BaseModel):
     dev_intervals: list[tuple[int, int]] = []
     gateway: str | None = None
     """The model's own gateway; None is the execution's."""
+    retries: int = 0
+    """How often a failed evaluation of it is repeated."""
+    retry_backoff_seconds: float = 0
+    timeout_seconds: float | None = None
+    """After how long an evaluation of it is stopped; None leaves it to the executor."""
 
 
 class Unit(BaseModel):
@@ -166,6 +171,8 @@ class FinishUnit(BaseModel):
     intervals: dict[str, Any] | None = None
     """SQLMesh's `SnapshotIntervals` as JSON; None where nothing is to be recorded."""
     events: list[ConsoleEvent] = []
+    is_retried: bool = False
+    """With `scheduled`: the evaluation itself failed, and its project asks for another attempt."""
 
 
 class UnitTurn(BaseModel):

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 
 __all__ = ["Plan", "PlanStage"]
@@ -36,4 +37,6 @@ class Plan(BaseModel):
     gateway: str
     """The gateway that was selected when the plan was made."""
     default_catalog: str | None = None
+    evaluation_policy: EvaluationPolicy | None = None
+    """What the project asks of evaluations."""
     stages: list[PlanStage] = []
