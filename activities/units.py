@@ -1,7 +1,7 @@
 """Evaluates single units: claim, evaluate in a runner, record; each once, whatever dies in between."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -202,8 +202,13 @@ def _tried_again(finish: FinishUnit, snapshot: SnapshotRef, retried: int) -> Fin
     # A warning on the terminal of whoever watches; the last attempt is the one that is reported as failed.
     warning = ConsoleEvent(type="log_warning", payload={"short_message": said})
     return finish.model_copy(
-        update={"status": Status.SCHEDULED, "is_retried": True, "events": [*finish.events, warning]}
+        update={"status": Status.SCHEDULED, "is_retried": True, "events": [*_unfinished(finish.events), warning]}
     )
+
+
+def _unfinished(events: Sequence[ConsoleEvent]) -> list[ConsoleEvent]:
+    """The events of an attempt after which another one comes: SQLMesh's consoles count each batch once."""
+    return [event for event in events if event.type != "update_snapshot_evaluation_progress"]
 
 
 def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> FinishUnit:
@@ -211,6 +216,7 @@ def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> Finis
     if status is Status.FAILED and outcome.get("retryable"):
         # Handed back: the claim is released, and whoever takes the unit next starts it anew.
         status = Status.SCHEDULED
+    events = [ConsoleEvent.model_validate(event) for event in outcome.get("events", [])]
     return FinishUnit(
         evaluation_id=evaluation_id,
         fence=fence,
@@ -221,5 +227,5 @@ def _finish(evaluation_id: str, fence: int, outcome: Mapping[str, Any]) -> Finis
         audits=[Audit.model_validate(audit) for audit in outcome.get("audits", [])],
         interval=outcome.get("interval"),
         intervals=outcome.get("intervals"),
-        events=[ConsoleEvent.model_validate(event) for event in outcome.get("events", [])],
+        events=_unfinished(events) if status is Status.SCHEDULED else events,
     )

@@ -9,6 +9,8 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from tcloud.api.client import Api
 from tcloud.scheduler import RemoteContext
+from tcloud.scheduler.evaluator import RemotePlanEvaluator
+from tcloud.wire.policies import EvaluationLimits, EvaluationPolicy
 from tempomesh_runner.state import RemoteStateSync
 from tests.integration.client.conftest import CATALOG, Machine
 
@@ -93,6 +95,38 @@ def test_a_connection_beside_the_scheduler_is_not_opened(here: Machine) -> None:
     config.write_text(config.read_text().replace("    scheduler:", f"    {unreachable}\n    scheduler:"))
     result = here.tcloud("sqlmesh", "plan", "--explain", "--no-prompts")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_what_the_project_asks_of_evaluations_goes_with_its_plans(here: Machine) -> None:
+    config = here.folder / "project" / "config.yaml"
+    asked = "type: cloud\n      retries: 2\n      models: {DEMO.Orders: {retries: 3, evaluation_timeout_seconds: 600}}"
+    config.write_text(config.read_text().replace("type: cloud", asked))
+    with closing(RemoteContext(paths=str(here.folder / "project"))) as context:
+        evaluator = context._scheduler.create_plan_evaluator(context)
+    assert isinstance(evaluator, RemotePlanEvaluator)
+    orders = f'"{CATALOG}"."demo"."orders"'
+    own = EvaluationLimits(retries=3, evaluation_timeout_seconds=600)
+    assert evaluator._evaluation_policy == EvaluationPolicy(retries=2, models={orders: own})
+    assert evaluator._evaluation_policy.of(orders) == own
+    assert evaluator._evaluation_policy.of("another") == EvaluationLimits(retries=2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("retris: 2", "retris"),
+        ("retries: -1", "retries"),
+        ("models: {demo.orders: {retries: 1, timeout: 3}}", "timeout"),
+        ("models: {demo.order: {retries: 1}}", "'demo.order' is no model of this project"),
+    ],
+)
+def test_what_cannot_be_asked_of_evaluations(here: Machine, asked: str, says: str) -> None:
+    config = here.folder / "project" / "config.yaml"
+    config.write_text(config.read_text().replace("type: cloud", f"type: cloud\n      {asked}"))
+    result = here.tcloud("sqlmesh", "plan", "--auto-apply", "--no-prompts")
+    assert result.returncode in (1, 2), result.stdout + result.stderr
+    assert says in result.stdout
+    assert json.loads(here.tcloud("plans", "list", "-o", "json").stdout) == []
 
 
 def test_another_scheduler_is_sqlmeshs_own(here: Machine) -> None:

@@ -22,12 +22,13 @@ from server.temporal import TemporalGateway
 from server.waiting import submit_waiting
 from tcloud.api.control import ControlApi
 from tcloud.wire.plans import Plan
+from tcloud.wire.policies import EvaluationLimits, EvaluationPolicy
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 from tests.eventually import eventually_async
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
-from tests.integration.server.conftest import CODEC_KEYS, RunningServer, report_gateway, serving
+from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer, report_gateway, serving
 from tests.integration.server.states import environment_of, promoted, remote_state, snapshot_of
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
@@ -176,6 +177,23 @@ async def test_a_plan_waits_for_a_worker(
         await eventually_async(is_queue_empty)
         never_applied = await plan_of(developer, "plan-2")
         assert (never_applied.status, never_applied.start_at) == (Status.ABORTED, None)
+
+
+def test_what_a_plan_asks_of_evaluations_is_its_environments(
+    server: RunningServer, executor: httpx.Client, admin: httpx.Client
+) -> None:
+    report_gateway(executor)
+    promoted(executor, [snapshot_of("trips")], "plan-1")
+    policy = EvaluationPolicy(retries=2, models={'"db"."trips"': EvaluationLimits(evaluation_timeout_seconds=60)})
+    with server.database.transaction(PROJECT) as transaction:
+        submission = read_submission(orjson.dumps(plan_json("plan-1", "plan-1")))
+        accept_plan(transaction, submission, b"{}", **ORIGIN, evaluation_policy=policy, created_by="developer")
+
+    for path in ("plans/plan-1", "environments/prod"):
+        assert EvaluationPolicy.model_validate(admin.get(path).json()["evaluation_policy"]) == policy
+    malformed = {**ORIGIN, "evaluation_policy": '{"retries": -1}'}
+    answer = admin.post("plans", params=malformed, content=orjson.dumps(plan_json("plan-2")))
+    assert (answer.status_code, answer.json()["code"]) == (422, "TM-POLICY")
 
 
 async def test_a_plan_that_temporal_lost_is_submitted_again(

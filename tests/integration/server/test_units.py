@@ -87,6 +87,11 @@ def intervals_of(executor: httpx.Client, snapshot: Snapshot) -> list[tuple[int, 
     return remote_state(executor).get_snapshots([snapshot.snapshot_id])[snapshot.snapshot_id].intervals
 
 
+def evaluations_of(executor: httpx.Client, run_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = executor.get(f"runs/{run_id}").json()["evaluations"]
+    return found
+
+
 def expire_leases(server: RunningServer) -> None:
     with server.database.transaction(PROJECT) as transaction:
         for table in (claims, evaluations):
@@ -181,6 +186,52 @@ def test_who_lost_its_claim_records_nothing(server: RunningServer, executor: htt
     assert finish(executor, lost, snapshot).status_code == 409
     assert intervals_of(executor, snapshot) == []
     assert finish(executor, taken, snapshot).status_code == 200
+
+
+def test_an_executor_that_was_lost_is_named(
+    server: RunningServer, executor: httpx.Client, worker: httpx.Client, snapshot: Snapshot
+) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    start(executor, "prod-1", identity="run@one")
+    finish(executor, start(executor, "prod-1", 1, "run@one"), snapshot, Status.SCHEDULED).raise_for_status()
+    expire_leases(server)
+
+    reason = {"status": "aborted", "error_message": "Cancelled by ada."}
+    worker.post("runs/prod-1/status", json=reason).raise_for_status()
+
+    found = {e["batch_index"]: e["error_message"] for e in evaluations_of(executor, "prod-1")}
+    assert found == {0: "Executor run@one was lost in the middle of it. Cancelled by ada.", 1: "Cancelled by ada."}
+
+
+def test_what_no_executor_could_finish_has_failed_and_names_the_last_one(
+    server: RunningServer, executor: httpx.Client, worker: httpx.Client, snapshot: Snapshot
+) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    start(executor, "prod-1", identity="run@one")
+    expire_leases(server)
+
+    outcome = {"failed": [0, 1], "errors": {"0": "its executor was lost", "1": "It was refused."}}
+    worker.post("executions/prod-1/outcome", json=outcome).raise_for_status()
+
+    found = {e["batch_index"]: (e["status"], e["error_message"]) for e in evaluations_of(executor, "prod-1")}
+    assert found == {
+        0: ("failed", "No executor could finish it, the last one was run@one: its executor was lost"),
+        1: ("failed", "It was refused."),
+    }
+
+
+def test_a_unit_that_is_tried_again_is_a_later_attempt(executor: httpx.Client, snapshot: Snapshot) -> None:
+    prepare_run(executor, snapshot, "prod-1")
+    failed = {"error_message": "division by zero", "is_retried": True}
+    finish(executor, start(executor, "prod-1"), snapshot, Status.SCHEDULED, **failed).raise_for_status()
+    (waiting,) = evaluations_of(executor, "prod-1")
+    assert (waiting["status"], waiting["attempt"], waiting["error_message"]) == ("scheduled", 1, "division by zero")
+
+    again = start(executor, "prod-1", identity="two")
+
+    assert (again.verdict, again.recheck) == (Verdict.GO, True)
+    (taken,) = evaluations_of(executor, "prod-1")
+    assert (taken["status"], taken["attempt"], taken["error_message"]) == ("in_progress", 2, None)
 
 
 def test_a_cancelled_run_stops(executor: httpx.Client, worker: httpx.Client, snapshot: Snapshot) -> None:
