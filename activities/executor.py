@@ -18,6 +18,7 @@ from workflows.payloads import (
     PlanRef,
     PlanStages,
     RunInput,
+    RunNotice,
     StageRef,
     StageResult,
     StageSummary,
@@ -44,13 +45,23 @@ class RunnerBackedActivities(ExecutorActivities):
         runners: The processes that SQLMesh runs in.
         executions: The execution documents.
         units: Evaluates units.
+        notifies_of_runs: Whether the configuration here names somebody to be notified of runs.
     """
 
-    def __init__(self, api: ExecutorApi, runners: RunnerCalls, executions: Executions, units: UnitBundles):
+    def __init__(
+        self,
+        api: ExecutorApi,
+        runners: RunnerCalls,
+        executions: Executions,
+        units: UnitBundles,
+        *,
+        notifies_of_runs: bool = False,
+    ):
         self._api = api
         self._runners = runners
         self._executions = executions
         self._units = units
+        self._notifies_of_runs = notifies_of_runs
 
     @activity.defn
     async def build_stages(self, plan: PlanRef) -> PlanStages:
@@ -70,12 +81,22 @@ class RunnerBackedActivities(ExecutorActivities):
     @activity.defn
     async def prepare_run(self, run: RunInput) -> UnitGraph:
         async with beating():
-            return await infrastructure_errors(self._prepare_run(run))
+            graph = await infrastructure_errors(self._prepare_run(run))
+            return graph.model_copy(update={"has_notifications": self._notifies_of_runs})
 
     @activity.defn
     async def run_statements(self, statements: StatementsRef) -> StageResult:
         async with beating():
             return await infrastructure_errors(self._run_statements(statements))
+
+    @activity.defn
+    async def notify_run(self, notice: RunNotice) -> None:
+        details = {"environment": notice.environment}
+        if notice.error is not None:
+            details = {"exc": f"Run {notice.run_id} of environment '{notice.environment}': {notice.error}"}
+        await infrastructure_errors(
+            self._runners.plan_task("notify", {"event": notice.event, "details": details}, notice.run_id)
+        )
 
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:

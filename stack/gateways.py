@@ -72,7 +72,24 @@ def _read_project(project: Path) -> dict[str, str]:
     if not variables:
         raise StackError("no gateway has a connection; add one, or start without --project.")
     variables["SQLMESH__DEFAULT_GATEWAY"] = _default_gateway(config)
+    variables.update(_notifications(config))
     return variables
+
+
+def _notifications(config: "Config") -> Iterator[tuple[str, str]]:
+    """Who is notified of what, for `tempomesh_runner.configuration`."""
+    for name in ("notification_targets", "users"):
+        said = [
+            item.dict(exclude_computed_fields=True, exclude_none=True, by_alias=True) for item in getattr(config, name)
+        ]
+        if said:
+            yield f"SQLMESH__{name.upper()}", json.dumps(said, default=_plain)
+    if config.username:
+        yield "SQLMESH__USERNAME", config.username
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else sorted(value)
 
 
 def _default_gateway(config: "Config") -> str:

@@ -21,6 +21,8 @@ _SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile(
     r"PASSWORD|SECRET|TOKEN|PRIVATE|PASSPHRASE|CREDENTIAL|KEYFILE|ACCESS_KEY|API_KEY", re.IGNORECASE
 )
+_WITH_SECRETS_INSIDE = ("SQLMESH__NOTIFICATION_TARGETS", "SQLMESH__USERS")
+_SECRET_INSIDE = re.compile(r'"(?:password|token|url)"\s*:\s*"([^"]+)"')
 _ROW_OF_DATABASE = re.compile(r"^\s*(DETAIL|CONTEXT):", re.I)
 
 
@@ -71,7 +73,9 @@ def configure_logging(*, json: bool | None, secrets: Iterable[str] = ()) -> None
 def secrets_of(variables: Mapping[str, str] | None = None) -> Collection[str]:
     """The values of environment variables that by their name are secrets; this process's variables by default."""
     variables = os.environ if variables is None else variables
-    return [value for name, value in variables.items() if _SECRET_NAME.search(name)]
+    named = [value for name, value in variables.items() if _SECRET_NAME.search(name)]
+    lists = [value for name, value in variables.items() if name.upper() in _WITH_SECRETS_INSIDE]
+    return [*named, *lists, *(secret for value in lists for secret in _SECRET_INSIDE.findall(value))]
 
 
 def _without_rows(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

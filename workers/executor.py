@@ -58,13 +58,13 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
     async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
-        gateways = await _gateways(pool)
+        gateways, notifies_of_runs = await _describe(pool)
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
         runners = RunnerCalls(pool, api)
         units = UnitEvaluations(api, runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, units)
+        activities = _activities(api, runners, units, notifies_of_runs=notifies_of_runs)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         background = [
             asyncio.create_task(leases.run()),
@@ -96,7 +96,7 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
         await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
         lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
-        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in await _gateways(pool))
+        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in (await _describe(pool))[0])
         return lines
 
 
@@ -135,7 +135,7 @@ def _require_version(known: Bootstrap) -> None:
         )
 
 
-async def _gateways(pool: RunnerPool) -> list[Gateway]:
+async def _describe(pool: RunnerPool) -> tuple[list[Gateway], bool]:
     async def no_state(method: str, _: bytes) -> bytes:
         raise StateCallError(f"'{method}' is not for this task.", "SQLMeshError", retryable=False)
 
@@ -145,11 +145,11 @@ async def _gateways(pool: RunnerPool) -> list[Gateway]:
     except TaskFailedError as error:
         first_line = str(error).strip().splitlines()[0]
         if error.error_type != _WAREHOUSE_UNREACHABLE:
-            raise WrongSettingsError(f"The gateways of this executor: {first_line}") from error
+            raise WrongSettingsError(f"The SQLMESH__… variables of this executor: {first_line}") from error
         raise NotReachableError(
             f"The warehouse cannot be reached: {first_line} (set by the variables SQLMESH__GATEWAYS__…)"
         ) from error
-    return [Gateway.model_validate(gateway) for gateway in described["gateways"]]
+    return [Gateway.model_validate(gateway) for gateway in described["gateways"]], described["notifies_of_runs"]
 
 
 def _default(gateways: list[Gateway]) -> Gateway:
@@ -177,9 +177,12 @@ async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat) -> None:
             _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
 
 
-def _activities(api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations) -> RunnerBackedActivities:
+def _activities(
+    api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations, *, notifies_of_runs: bool
+) -> RunnerBackedActivities:
     executions = Executions(api)
-    return RunnerBackedActivities(api, runners, executions, UnitBundles(executions, units))
+    bundles = UnitBundles(executions, units)
+    return RunnerBackedActivities(api, runners, executions, bundles, notifies_of_runs=notifies_of_runs)
 
 
 def _worker(
@@ -198,6 +201,7 @@ def _worker(
             activities.prepare_backfill,
             activities.prepare_run,
             activities.run_statements,
+            activities.notify_run,
             activities.evaluate,
         ],
         max_concurrent_activities=concurrency,

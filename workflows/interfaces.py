@@ -17,6 +17,7 @@ from workflows.payloads import (
     PlanRef,
     PlanStages,
     RunInput,
+    RunNotice,
     RunOutcome,
     StageRef,
     StageResult,
@@ -71,6 +72,11 @@ class ExecutorActivities(ABC):
     @abstractmethod
     async def run_statements(self, statements: StatementsRef) -> StageResult:
         """Executes an environment's `before_all` or `after_all` statements."""
+
+    @activity.defn
+    @abstractmethod
+    async def notify_run(self, notice: RunNotice) -> None:
+        """Tells whom the executor's configuration names how a run goes; at most once."""
 
     @activity.defn
     @abstractmethod

@@ -20,6 +20,7 @@ __all__ = [
     "PlanRef",
     "PlanStages",
     "RunInput",
+    "RunNotice",
     "RunOutcome",
     "StageKind",
     "StageRef",
@@ -128,6 +129,8 @@ class UnitGraph(BaseModel):
     dependencies: list[list[int]] = []
     nothing_to_do: bool = False
     has_environment_statements: bool = False
+    has_notifications: bool = False
+    """Somebody is to be notified of the run."""
     error: ErrorText | None = None
     """The preparation failed for good (a signal raised, a macro is broken)."""
 
@@ -265,6 +268,15 @@ class RunOutcome(BaseModel):
     run_id: str
     environment: str
     status: str
+    error: ErrorText | None = None
+
+
+class RunNotice(BaseModel):
+    """A notification about a run: SQLMesh's `run_start`, `run_end` or `run_failure`."""
+
+    run_id: str
+    environment: str
+    event: str
     error: ErrorText | None = None
 
 

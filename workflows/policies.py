@@ -9,13 +9,14 @@ from typing import TypedDict
 
 from temporalio.common import RetryPolicy
 
-__all__ = ["EVALUATION", "MAINTENANCE_DUTY", "PLANNING", "RECORD", "ActivityOptions"]
+__all__ = ["EVALUATION", "MAINTENANCE_DUTY", "NOTIFICATION", "PLANNING", "RECORD", "ActivityOptions"]
 
 
 class ActivityOptions(TypedDict, total=False):
     """The keyword arguments of `workflow.execute_activity` that a policy sets."""
 
     start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
 
@@ -42,6 +43,13 @@ PLANNING: ActivityOptions = {
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1), maximum_attempts=20
     ),
+}
+
+NOTIFICATION: ActivityOptions = {
+    "start_to_close_timeout": timedelta(minutes=2),
+    "schedule_to_close_timeout": timedelta(minutes=10),
+    # Better not told than told twice.
+    "retry_policy": RetryPolicy(maximum_attempts=1),
 }
 
 EVALUATION: ActivityOptions = {

@@ -7,13 +7,15 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
-    from workflows.payloads import ExecutionRef, RunInput, RunOutcome, StatementsRef, UnitState, Walk
-    from workflows.policies import PLANNING, RECORD
+    from workflows.payloads import ExecutionRef, RunInput, RunNotice, RunOutcome, StatementsRef, UnitState, Walk
+    from workflows.policies import NOTIFICATION, PLANNING, RECORD
     from workflows.ticks import gives_way
     from workflows.units import UnitsWorkflow
     from workflows.walk import DUMMY
 
 __all__ = ["RunWorkflow"]
+
+_EVENTS = {"success": "run_end", "failed": "run_failure"}
 
 
 @workflow.defn
@@ -23,6 +25,8 @@ class RunWorkflow(UnitsWorkflow):
     A schedule starts it with the base id `run/<environment>`, to which Temporal appends the tick: crons that fire
     at the same minute coalesce into one run, which evaluates whatever is due then.
     """
+
+    _has_notifications = False
 
     @workflow.run
     async def run(self, run: RunInput) -> RunOutcome:
@@ -41,13 +45,18 @@ class RunWorkflow(UnitsWorkflow):
         if await gives_way(run, _run_id()):
             return await self._nothing_to_do(run)
         walk = run.walk
-        if walk is None:
+        if walk is not None:
+            self._has_notifications = walk.graph.has_notifications
+        else:
             graph = await workflow.execute_activity_method(
                 ExecutorActivities.prepare_run,
                 run,
                 task_queue=ExecutorQueue.RUN,
                 **PLANNING,
             )
+            self._has_notifications = graph.has_notifications
+            if run.round == 1 and not graph.nothing_to_do:
+                await self._notify(run, "run_start")
             if graph.error:
                 return await self._record(run, "failed", graph.error)
             if graph.nothing_to_do and run.round == 1:
@@ -75,6 +84,8 @@ class RunWorkflow(UnitsWorkflow):
             **RECORD,
         )
         failures = run.failures + len(failed)
+        # A run that was stopped neither ended well nor failed, and whoever stopped it knows.
+        self._has_notifications = self._has_notifications and not walk.stopped
         if walk.preempted and not walk.stopped:
             # What a plan has replaced was left out: the next round takes what is new in its place.
             workflow.continue_as_new(
@@ -112,7 +123,25 @@ class RunWorkflow(UnitsWorkflow):
             outcome,
             **RECORD,
         )
+        if event := _EVENTS.get(status):
+            await self._notify(run, event, error)
         return outcome
+
+    async def _notify(self, run: RunInput, event: str, error: str | None = None) -> None:
+        if not self._has_notifications:
+            return
+        notice = RunNotice(run_id=_run_id(), environment=run.environment, event=event, error=error)
+        try:
+            await workflow.execute_activity_method(
+                ExecutorActivities.notify_run,
+                notice,
+                task_queue=ExecutorQueue.RUN,
+                **NOTIFICATION,
+            )
+        except ActivityError as failed:
+            if is_cancelled_exception(failed):
+                raise
+            workflow.logger.warning("Nobody was notified of %s: %s", event, failed.cause or failed)
 
     async def _record_cancelled(self, run: RunInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.

@@ -169,6 +169,7 @@ class _Unit:
             self._state,
             self._execution["default_catalog"],
             console=self._console,
+            notification_target_manager=self._context.notifications,
         )
         if self._unit["kind"] == "create":
             self._evaluator.create_snapshot(

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from sqlmesh.core.config import Config, DuckDBConnectionConfig
+from sqlmesh.core.config import DuckDBConnectionConfig
 from sqlmesh.core.config.connection import ConnectionConfig
-from sqlmesh.core.config.loader import load_config_from_env
 from sqlmesh.core.config.scheduler import BuiltInSchedulerConfig
 from sqlmesh.core.engine_adapter.base import EngineAdapter
 from sqlmesh.core.snapshot import SnapshotEvaluator
@@ -20,6 +19,7 @@ from sqlmesh.utils import CorrelationId
 from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from tempomesh_runner.cancellation import QueryCancellation
+from tempomesh_runner.configuration import config_from_environment
 
 __all__ = ["Gateways", "WarehouseUnreachableError"]
 
@@ -42,7 +42,7 @@ class Gateways:
     """
 
     def __init__(self) -> None:
-        config = Config.model_validate(load_config_from_env())
+        config = config_from_environment()
         self._connections: dict[str, ConnectionConfig] = {
             name.lower(): gateway.connection for name, gateway in config.gateways.items() if gateway.connection
         }

@@ -8,8 +8,10 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
 from sqlmesh.utils import CorrelationId
 from sqlmesh.utils.errors import SQLMeshError
 
+from tempomesh_runner.configuration import config_from_environment
 from tempomesh_runner.console import Event, RelayConsole
 from tempomesh_runner.gateways import Gateways
+from tempomesh_runner.notifications import Notifications
 from tempomesh_runner.snapshots import SnapshotStore
 from tempomesh_runner.state import RemoteStateSync, Transport
 
@@ -38,6 +40,11 @@ class ProcessContext:
         """The warehouses."""
         return Gateways()
 
+    @cached_property
+    def notifications(self) -> Notifications:
+        """Who is notified of audits and runs."""
+        return Notifications(config_from_environment(), self.console.log_warning)
+
     def for_run(self, run_id: str, gateway: str | None) -> SnapshotEvaluator:
         """An evaluator whose queries carry a run's id."""
         return self.gateways.evaluator(self.gateways.selected(gateway), CorrelationId.from_run_id(run_id))
@@ -57,4 +64,5 @@ class ProcessContext:
             default_catalog,
             max_workers=evaluator.ddl_concurrent_tasks,
             console=self.console,
+            notification_target_manager=self.notifications,
         )

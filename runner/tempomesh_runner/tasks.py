@@ -3,6 +3,7 @@
 import typing as t
 from collections.abc import Callable
 
+from sqlmesh.core.notification_target import NotificationEvent
 from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
@@ -40,10 +41,16 @@ class Worker:
         """Executes a task and returns its JSON result; whatever it raises is the task's failure."""
         if task == "ping":
             return {}
+        if task == "notify":
+            self._context.notifications.notify(NotificationEvent(arguments["event"]), **arguments["details"])
+            return {}
         with self._context.gateways.turn(self._context.console.log_status_update):
             match task:
                 case "describe_gateways":
-                    return {"gateways": self._context.gateways.describe()}
+                    return {
+                        "gateways": self._context.gateways.describe(),
+                        "notifies_of_runs": self._context.notifications.has_run_targets,
+                    }
                 case "build_stages":
                     return plans.build_stages(self._context, **arguments)
                 case "apply_stage":

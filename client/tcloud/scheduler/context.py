@@ -4,6 +4,7 @@ import typing as t
 from collections.abc import Callable, Collection
 
 from sqlmesh.core.context import Context
+from sqlmesh.core.notification_target import NotificationTargetManager
 from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils import CompletionStatus
 from sqlmesh.utils.date import TimeLike, to_timestamp
@@ -40,9 +41,15 @@ class RemoteContext(Context):
     _exits_on_env_update = False
 
     def run(self, environment: str | None = None, *, skip_janitor: bool = False, **kwargs: t.Any) -> CompletionStatus:
-        """As SQLMesh's; the janitor is the server's business and never runs from here."""
+        """As SQLMesh's; the janitor is the server's business and never runs from here, and executors notify of runs."""
         self._exits_on_env_update = bool(kwargs.get("exit_on_env_update"))
-        return super().run(environment, skip_janitor=skip_janitor or self.is_remote, **kwargs)
+        own = self.notification_target_manager
+        if self.is_remote:
+            self.notification_target_manager = NotificationTargetManager()
+        try:
+            return super().run(environment, skip_janitor=skip_janitor or self.is_remote, **kwargs)
+        finally:
+            self.notification_target_manager = own
 
     def audit(self, *args: t.Any, **kwargs: t.Any) -> bool:
         self._needs_warehouse("An audit")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
@@ -19,6 +20,7 @@ from workflows.interfaces import CONTROL_QUEUE, ExecutorQueue
 from workflows.payloads import (
     ExecutionRef,
     RunInput,
+    RunNotice,
     RunOutcome,
     UnitGraph,
     UnitProgress,
@@ -39,6 +41,7 @@ class Stack:
         self.graph = graph
         self._evaluate = evaluate
         self.outcomes: list[ExecutionRef] = []
+        self.notices: list[RunNotice] = []
 
     @activity.defn
     async def prepare_run(self, _: RunInput) -> UnitGraph:
@@ -47,6 +50,11 @@ class Stack:
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:
         return await self._evaluate(units)
+
+    @activity.defn
+    async def notify_run(self, notice: RunNotice) -> None:
+        self.notices.append(notice)
+        raise ConnectionError("the mail server is away")
 
     @activity.defn
     async def record_outcome(self, execution: ExecutionRef) -> None:
@@ -69,7 +77,9 @@ class Stack:
                 activities=[self.record_outcome, self.record_run_status],
                 workflow_runner=runner,
             ),
-            Worker(self.client, task_queue=ExecutorQueue.RUN, activities=[self.prepare_run, self.evaluate]),
+            Worker(
+                self.client, task_queue=ExecutorQueue.RUN, activities=[self.prepare_run, self.evaluate, self.notify_run]
+            ),
         ):
             yield await self.client.start_workflow(
                 RunWorkflow.run, RunInput(environment="prod"), id="run/prod-1", task_queue=CONTROL_QUEUE
@@ -133,6 +143,21 @@ async def test_what_a_long_unit_has_handed_back_is_given_out_once(temporal: Temp
     assert outcome.status == "success"
     assert len(first) > 1
     assert {unit: given[unit] for unit in first} == {first[0]: 1, **dict.fromkeys(first[1:], 2)}
+
+
+@pytest.mark.parametrize(("report", "ended"), [("d", "run_end"), ("f", "run_failure")])
+async def test_a_run_is_told_of_once_even_if_that_fails(temporal: TemporalServer, report: str, ended: str) -> None:
+    async def evaluate(_: UnitRef) -> UnitResult:
+        return UnitResult(reports=report)
+
+    told = graph(1).model_copy(update={"has_notifications": True})
+    stack = Stack(await connected(temporal), told, evaluate)
+    async with stack.started() as run:
+        outcome = await run.result()
+
+    assert outcome.status == ("success" if report == "d" else "failed")
+    assert [notice.event for notice in stack.notices] == ["run_start", ended]
+    assert [notice.error for notice in stack.notices] == [None, outcome.error]
 
 
 async def has_booked(run: WorkflowHandle[Any, Any], bundle: int) -> bool:
