@@ -132,7 +132,7 @@ class Chaos:
         raise AssertionError(f"the stack has no {program}")
 
     def busy_runner(self) -> Process:
-        """A runner process that evaluates: all but the run executor's first, which prepares runs, while one is young."""
+        """A runner process that evaluates; the run executor's first one prepares runs."""
         zygote = self.process("executor", "run").children()[0]
         return max(zygote.children(), key=lambda runner: runner.create_time())
 
