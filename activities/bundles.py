@@ -52,6 +52,7 @@ class UnitBundles:
     def __init__(self, executions: Executions, evaluations: UnitEvaluations):
         self._executions = executions
         self._evaluations = evaluations
+        self._in_flight = 0
 
     async def evaluate(self, units: UnitRef, report: Report, is_stopping: Callable[[], bool]) -> UnitResult:
         """Evaluates a bundle, and says what became of each of its units.
@@ -66,7 +67,12 @@ class UnitBundles:
             asyncio.CancelledError: If the plan or run was cancelled.
         """
         execution = await self._executions.get(units.execution_id)
-        return await _Bundle(self._evaluations, execution, units, report, is_stopping).evaluate()
+        self._in_flight += 1
+        try:
+            bundle = _Bundle(self._evaluations, execution, units, report, is_stopping, lambda: self._in_flight == 1)
+            return await bundle.evaluate()
+        finally:
+            self._in_flight -= 1
 
 
 class _Bundle:
@@ -77,16 +83,19 @@ class _Bundle:
         units: UnitRef,
         report: Report,
         is_stopping: Callable[[], bool],
+        is_alone: Callable[[], bool],
     ):
         self._evaluations = evaluations
         self._execution = execution
         self._report = report
         self._is_stopping = is_stopping
+        self._is_alone = is_alone
         self._reports = dict.fromkeys(units.units, UnitReport.RETURNED)
         self._retried = units.retried
         self._pending = deque(units.units)
         self._evaluated: tuple[int, FinishUnit] | None = None
         """The unit that is to be recorded together with the start of the next one."""
+        self._recording: asyncio.Task[None] | None = None
         self._stopped = False
         self._trouble: str | None = None
         self._retry_waits: dict[int, float] = {}
@@ -97,9 +106,12 @@ class _Bundle:
                 unit = self._pending.popleft()
                 if not self._waits_for_lost(unit):
                     await self._take(unit)
-            await self._record_last()
+            await self._settle()
+            await self._record_evaluated()
         except asyncio.CancelledError:
             # An executor that stops has handed back what it was at; a cancelled plan or run has no use for the rest.
+            if self._recording is not None:
+                await asyncio.shield(self._recording)
             if not self._is_stopping():
                 raise
         return UnitResult(
@@ -124,7 +136,9 @@ class _Bundle:
                 self._reports[unit] = UnitReport.RUNNING
                 async with self._handing_back():
                     retried = self._retried.get(unit, 0)
-                    self._ended(unit, await self._evaluations.run(self._execution, unit, started, retried))
+                    finish = await self._evaluations.run(self._execution, unit, started, retried)
+                await self._settle()
+                self._ended(unit, finish)
             case Verdict.DONE:
                 self._reports[unit] = _BY_STATUS.get(started.status or Status.FAILED, UnitReport.FAILED)
             case Verdict.CLAIMED | Verdict.FULL:
@@ -135,6 +149,11 @@ class _Bundle:
                 self._stopped = True
 
     async def _start(self, unit: int) -> UnitStarted | None:
+        if self._evaluated is not None and self._is_alone():
+            # Nobody needs the processors that a second call takes: it is recorded while the next one is evaluated.
+            started = await self._evaluations.start(self._execution.execution_id, unit, None)
+            self._recording = asyncio.create_task(self._record_evaluated())
+            return started
         evaluated, self._evaluated = self._evaluated, None
         try:
             started = await self._evaluations.start(
@@ -156,7 +175,13 @@ class _Bundle:
             started = await self._evaluations.start(self._execution.execution_id, unit, None)
         return started
 
-    async def _record_last(self) -> None:
+    async def _settle(self) -> None:
+        """Waits until the unit before is recorded: none is recorded before the one that it follows."""
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            await recording
+
+    async def _record_evaluated(self) -> None:
         if self._evaluated is None:
             return
         evaluated, self._evaluated = self._evaluated, None
@@ -170,6 +195,11 @@ class _Bundle:
             self._recorded(*evaluated)
 
     def _ended(self, unit: int, finish: FinishUnit) -> None:
+        if self._waits_for_lost(unit):
+            reason = "The unit before it could not be recorded."
+            finish = FinishUnit(
+                evaluation_id=finish.evaluation_id, fence=finish.fence, status=Status.SCHEDULED, error_message=reason
+            )
         self._evaluated = unit, finish
         if finish.status is not Status.SUCCESS:
             # What follows it in the bundle is not started.

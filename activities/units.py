@@ -13,8 +13,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 
 from activities.leases import LeaseKeeper, LeaseLostError
 from activities.runner_calls import RunnerCalls
+from activities.turns import TurnQueue
 from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
-from tcloud.api.executor import ExecutorApi, RefusedError
+from tcloud.api.executor import RefusedError
 from tcloud.wire.executions import (
     ConsoleEvent,
     Execution,
@@ -38,7 +39,7 @@ class UnitEvaluations:
     """Takes units through their three steps.
 
     Args:
-        api: The server.
+        turns: Takes turns at the server.
         runners: The processes that SQLMesh runs in.
         leases: Keeps the claims of what is in flight.
         executor: This executor's identity.
@@ -47,13 +48,13 @@ class UnitEvaluations:
 
     def __init__(
         self,
-        api: ExecutorApi,
+        turns: TurnQueue,
         runners: RunnerCalls,
         leases: LeaseKeeper,
         executor: str,
         timeout: timedelta | None = None,
     ):
-        self._api = api
+        self._turns = turns
         self._runners = runners
         self._leases = leases
         self._executor = executor
@@ -135,7 +136,7 @@ class UnitEvaluations:
     async def _turn(self, turn: UnitTurn) -> UnitStarted | None:
         # What took an hour to evaluate is not thrown away because the server restarts; a lease that has run out
         # meanwhile is the server's to refuse.
-        return await self._api.take_turn(turn)
+        return await self._turns.take(turn)
 
     async def _hand_back(self, started: UnitStarted | None) -> None:
         """Releases the claim of a unit that is stopped, so that nobody waits for its lease."""
@@ -148,7 +149,7 @@ class UnitEvaluations:
             error_message=f"Executor {self._executor} stopped in the middle of it.",
         )
         with suppress(RefusedError, httpx.HTTPError, TimeoutError):
-            await asyncio.wait_for(self._api.take_turn(UnitTurn(finish=finish)), _HAND_BACK_SECONDS)
+            await asyncio.wait_for(self._turns.take(UnitTurn(finish=finish)), _HAND_BACK_SECONDS)
 
     async def _in_time(self, execution: Execution, unit: int, *, recheck: bool) -> dict[str, Any]:
         limit = self._limit(execution.snapshots[execution.units[unit].snapshot])

@@ -21,6 +21,7 @@ from activities.executions import Executions
 from activities.executor import RunnerBackedActivities
 from activities.leases import LeaseKeeper
 from activities.runner_calls import RunnerCalls
+from activities.turns import TurnQueue
 from activities.units import UnitEvaluations
 from envmanager.environments import PythonEnvironment, runner_variables
 from envmanager.errors import TaskFailedError, ZygoteFailedError
@@ -63,7 +64,7 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
         runners = RunnerCalls(pool, api)
-        units = UnitEvaluations(api, runners, leases, identity, settings.executor_evaluation_timeout)
+        units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
         activities = _activities(api, runners, units, notifies_of_runs=notifies_of_runs)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         background = [

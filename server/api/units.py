@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.exc import OperationalError
 
 from server.access import Access, require
 from server.api.answers import json_body, problems
 from server.documents import DocumentKind, get_document
+from server.errors import ApiError
 from server.events import append_events
 from server.executions import ExecutionDocuments, put_execution
 from server.outcomes import close_execution
@@ -21,15 +24,19 @@ from tcloud.wire.executions import (
     ExecutionOutcome,
     LeaseRenewal,
     LeasesRenewed,
+    TurnAnswer,
+    TurnRefusal,
     UnitStarted,
     UnitTurn,
+    UnitTurns,
 )
 
 __all__ = ["router"]
 
+_log = structlog.get_logger(__name__)
+
 router = APIRouter(tags=["executions"])
 
-_FENCED = problems(s409="Its lease was lost and the claim may be another's: the result is not recorded (`TM-FENCED`).")
 
 Executor = Annotated[Access, Depends(require(Role.EXECUTOR))]
 Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
@@ -58,20 +65,31 @@ Promoted = Annotated[PromotedSnapshots, Depends(_promoted)]
 Executions = Annotated[ExecutionDocuments, Depends(_executions)]
 
 
-@router.post("/units", summary="End one unit and start the next", responses=_FENCED)
-def turn(
-    body: UnitTurn, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
-) -> UnitStarted | None:
-    """Records an evaluation (interval, outcome, console events) and releases its claim; then claims the physical table
-    of another unit and opens its record."""
-    if body.finish is not None:
+@router.post("/units", summary="End units and start others")
+def turns(
+    body: UnitTurns, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
+) -> list[TurnAnswer]:
+    """Each turn records an evaluation (interval, outcome, console events) and releases its claim; then it claims the
+    physical table of another unit and opens its record. A turn that is refused does not keep others back: the answer says
+    why, such as `TM-FENCED` where its lease was lost and the claim may be another's."""
+
+    def take(turn: UnitTurn) -> UnitStarted | None:
+        if turn.finish is not None:
+            with access.database.transaction(access.project) as transaction:
+                finish_unit(transaction, turn.finish)
+        if turn.start is None:
+            return None
         with access.database.transaction(access.project) as transaction:
-            finish_unit(transaction, body.finish)
-    if body.start is None:
-        return None
-    with access.database.transaction(access.project) as transaction:
-        execution = executions.get(transaction, body.start.execution_id)
-        return start_unit(transaction, body.start, execution, promoted, settings.lease)
+            execution = executions.get(transaction, turn.start.execution_id)
+            return start_unit(transaction, turn.start, execution, promoted, settings.lease)
+
+    answers = []
+    for turn in body.turns:
+        try:
+            answers.append(TurnAnswer(started=take(turn)))
+        except Exception as error:
+            answers.append(TurnAnswer(refused=_refusal(error)))
+    return answers
 
 
 @router.post("/leases", summary="Renew the leases of all evaluations in flight")
@@ -109,6 +127,17 @@ def outcome(execution_id: str, body: ExecutionOutcome, access: Worker, execution
 def events(owner_id: str, body: list[ConsoleEvent], access: Machine) -> None:
     with access.database.transaction(access.project) as transaction:
         append_events(transaction, owner_id, body)
+
+
+def _refusal(error: Exception) -> TurnRefusal:
+    match error:
+        case ApiError():
+            return TurnRefusal(status=error.status, code=error.code, message=error.message)
+        case OperationalError():
+            _log.warning("database_unreachable", error=str(error).splitlines()[0])
+            return TurnRefusal(status=503, code="TM-DATABASE", message="The server cannot reach its PostgreSQL.")
+    _log.error("unexpected_error", exc_info=error)
+    return TurnRefusal(status=500, code="TM-INTERNAL", message=f"The server failed: {type(error).__name__}.")
 
 
 def _put(access: Access, executions: ExecutionDocuments, execution_id: str, body: bytes) -> None:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import Environment
@@ -14,8 +14,9 @@ from tcloud.wire.executions import (
     ConsoleEvent,
     LeaseRenewal,
     LeasesRenewed,
-    UnitStarted,
+    TurnAnswer,
     UnitTurn,
+    UnitTurns,
 )
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat
 from tcloud.wire.plans import Plan
@@ -23,6 +24,7 @@ from tcloud.wire.runs import RunOptions
 
 __all__ = ["ExecutorApi", "RefusedError"]
 
+_ANSWERS = TypeAdapter(list[TurnAnswer])
 _TIMEOUT_SECONDS = 120.0
 _COMPRESSED_FROM_BYTES = 4096
 _CONNECTIONS = 100
@@ -128,10 +130,10 @@ class ExecutorApi:
         body = json.dumps([event.model_dump() for event in events]).encode()
         await self._send("POST", f"owners/{owner_id}/events", body)
 
-    async def take_turn(self, turn: UnitTurn) -> UnitStarted | None:
-        """Records the end of one unit, and claims and opens another; None if no other was asked for."""
-        body = await self._send("POST", "units", turn.model_dump_json(exclude_defaults=True).encode())
-        return UnitStarted.model_validate_json(body) if turn.start is not None else None
+    async def take_turns(self, turns: list[UnitTurn]) -> list[TurnAnswer]:
+        """Records the ends of units, and claims and opens others; an answer for each turn, in their order."""
+        body = UnitTurns(turns=turns).model_dump_json(exclude_defaults=True).encode()
+        return _ANSWERS.validate_json(await self._send("POST", "units", body))
 
     async def renew_leases(self, renewal: LeaseRenewal) -> LeasesRenewed:
         """Renews the leases of what is in flight."""

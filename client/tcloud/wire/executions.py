@@ -22,10 +22,13 @@ __all__ = [
     "OwnerKind",
     "SnapshotRef",
     "StartUnit",
+    "TurnAnswer",
+    "TurnRefusal",
     "Unit",
     "UnitKind",
     "UnitStarted",
     "UnitTurn",
+    "UnitTurns",
     "Verdict",
 ]
 
@@ -183,6 +186,28 @@ class UnitTurn(BaseModel):
 
     finish: FinishUnit | None = None
     start: StartUnit | None = None
+
+
+class UnitTurns(BaseModel):
+    """Turns of several bundles in one call; each is answered for itself."""
+
+    turns: list[UnitTurn]
+
+
+class TurnRefusal(BaseModel):
+    """Why a turn was refused: HTTP status, the server's code and one line for a person."""
+
+    status: int
+    code: str
+    message: str
+
+
+class TurnAnswer(BaseModel):
+    """The answer to a `UnitTurn`."""
+
+    started: UnitStarted | None = None
+    """None if nothing was to be started."""
+    refused: TurnRefusal | None = None
 
 
 class LeaseRenewal(BaseModel):

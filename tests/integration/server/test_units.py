@@ -20,7 +20,6 @@ from tcloud.wire.executions import (
     Unit,
     UnitKind,
     UnitStarted,
-    UnitTurn,
     Verdict,
 )
 from tcloud.wire.runs import Run
@@ -58,9 +57,16 @@ def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: 
 
 
 def start(executor: httpx.Client, run_id: str, unit: int = 0, identity: str = "one") -> UnitStarted:
-    body = UnitTurn(start=StartUnit(execution_id=run_id, unit=unit, executor=identity))
-    answer = executor.post("units", content=body.model_dump_json()).raise_for_status()
+    starting = StartUnit(execution_id=run_id, unit=unit, executor=identity)
+    answer = take_turn(executor, {"start": starting.model_dump()}).raise_for_status()
     return UnitStarted.model_validate_json(answer.content)
+
+
+def take_turn(executor: httpx.Client, turn: dict[str, Any]) -> httpx.Response:
+    """Takes one turn; its refusal is given back as if it were that of the whole call."""
+    answer = executor.post("units", json={"turns": [turn]}).raise_for_status()
+    ((started, refused),) = [(taken["started"], taken["refused"]) for taken in answer.json()]
+    return httpx.Response(refused["status"] if refused else 200, json=refused or started, request=answer.request)
 
 
 def finish(
@@ -80,7 +86,7 @@ def finish(
         "intervals": intervals.dict() if status is Status.SUCCESS else None,
         **more,
     }
-    return executor.post("units", json={"finish": body})
+    return take_turn(executor, {"finish": body})
 
 
 def intervals_of(executor: httpx.Client, snapshot: Snapshot) -> list[tuple[int, int]]:
@@ -170,7 +176,7 @@ def test_an_end_that_is_refused_starts_nothing(
     assert start(executor, "prod-1", identity="two").verdict is Verdict.GO
     ending = {"evaluation_id": lost.evaluation_id, "fence": lost.fence, "status": "success"}
     starting = {"execution_id": "prod-1", "unit": 1, "executor": "one"}
-    assert executor.post("units", json={"finish": ending, "start": starting}).status_code == 409
+    assert take_turn(executor, {"finish": ending, "start": starting}).status_code == 409
     assert len(executor.get("runs/prod-1").json()["evaluations"]) == 1
 
 
