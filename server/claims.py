@@ -7,12 +7,11 @@ flight on the table. Whoever locks a claim and a record locks the claim first.
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import bindparam, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
-from server.parking import waiting_run
-from server.schema import claims, evaluations
+from server.schema import claims, evaluations, parkings
 from tcloud.wire.executions import Execution, SnapshotRef
 from tcloud.wire.statuses import Status
 
@@ -32,15 +31,18 @@ def claim_table(transaction: Transaction, execution: Execution, snapshot: Snapsh
     """Claims the physical table if it is free, its claim is over, or the owner has it already."""
     project = transaction.project.namespace
     version = snapshot.version or ""
-    owner = {"owner_kind": execution.owner_kind.value, "owner_id": execution.owner_id, "lease_expires_at": expires}
-    statement = insert(claims).values(project=project, model=snapshot.name, version=version, **owner)
-    claimed = transaction.connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["project", "model", "version"],
-            set_=owner,
-            where=or_(claims.c.owner_id == execution.owner_id, claims.c.lease_expires_at < func.now()),
-        ).returning(waiting_run(transaction, snapshot).scalar_subquery().label("waiting_run"))
-    ).first()
+    parameters = {
+        "project": project,
+        "model": snapshot.name,
+        "version": version,
+        "owner_kind": execution.owner_kind.value,
+        "owner_id": execution.owner_id,
+        "lease_expires_at": expires,
+        "p_project": project,
+        "p_model": snapshot.name,
+        "p_version": version,
+    }
+    claimed = transaction.connection.execute(_CLAIM, parameters).first()
     if claimed is not None:
         return TableClaim(waiting_run=claimed.waiting_run)
     row = transaction.connection.execute(
@@ -63,23 +65,54 @@ def lock_claims(transaction: Transaction, owner_id: str) -> None:
 
 def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> None:
     """Releases a claim once its owner has nothing in flight on the table."""
-    transaction.connection.execute(
-        delete(claims).where(*_idle(transaction, owner_id), claims.c.model == model, claims.c.version == version)
-    )
+    parameters = {
+        "p_project": transaction.project.namespace,
+        "p_owner": owner_id,
+        "p_model": model,
+        "p_version": version,
+    }
+    transaction.connection.execute(_RELEASE, parameters)
 
 
 def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
     """Releases all claims of an owner on tables where it has nothing in flight."""
-    transaction.connection.execute(delete(claims).where(*_idle(transaction, owner_id)))
+    parameters = {"p_project": transaction.project.namespace, "p_owner": owner_id}
+    transaction.connection.execute(_RELEASE_IDLE, parameters)
 
 
-def _idle(transaction: Transaction, owner_id: str) -> tuple[ColumnElement[bool], ...]:
-    project = transaction.project.namespace
-    in_flight = exists().where(
-        evaluations.c.project == project,
-        evaluations.c.owner_id == owner_id,
+# Built once, because every unit passes here: see `server.unit_records`.
+_insert = insert(claims)
+_waiting_run = (
+    select(parkings.c.owner_id)
+    .where(
+        parkings.c.project == bindparam("p_project"),
+        parkings.c.model == bindparam("p_model"),
+        parkings.c.version == bindparam("p_version"),
+        parkings.c.expires_at >= func.now(),
+    )
+    .scalar_subquery()
+)
+_CLAIM = _insert.on_conflict_do_update(
+    index_elements=["project", "model", "version"],
+    set_={
+        "owner_kind": _insert.excluded.owner_kind,
+        "owner_id": _insert.excluded.owner_id,
+        "lease_expires_at": _insert.excluded.lease_expires_at,
+    },
+    where=or_(claims.c.owner_id == _insert.excluded.owner_id, claims.c.lease_expires_at < func.now()),
+).returning(_waiting_run.label("waiting_run"))
+
+_RELEASE_IDLE = delete(claims).where(
+    claims.c.project == bindparam("p_project"),
+    claims.c.owner_id == bindparam("p_owner"),
+    ~exists()
+    .where(
+        evaluations.c.project == claims.c.project,
+        evaluations.c.owner_id == claims.c.owner_id,
         evaluations.c.model == claims.c.model,
         evaluations.c.version == claims.c.version,
         evaluations.c.status == Status.IN_PROGRESS.value,
     )
-    return claims.c.project == project, claims.c.owner_id == owner_id, ~in_flight
+    .correlate(claims),
+)
+_RELEASE = _RELEASE_IDLE.where(claims.c.model == bindparam("p_model"), claims.c.version == bindparam("p_version"))

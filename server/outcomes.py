@@ -10,7 +10,7 @@ from server.database import Transaction
 from server.documents import DocumentKind, put_first
 from server.events import append_events
 from server.schema import evaluations
-from server.units import record_key
+from server.unit_records import record_key
 from tcloud.wire.executions import ConsoleEvent, Execution, ExecutionOutcome, UnitKind
 from tcloud.wire.statuses import Status
 from tempomesh_runner.console import failed_models_event, skipped_models_event, stop_evaluation_event

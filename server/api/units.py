@@ -13,11 +13,12 @@ from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.events import append_events
 from server.executions import ExecutionDocuments, put_execution
+from server.leases import renew_leases
 from server.outcomes import close_execution
 from server.preemption import PromotedSnapshots
 from server.projects import Role
 from server.settings import ServerSettings
-from server.units import finish_unit, renew_leases, start_unit
+from server.units import finish_unit, start_unit
 from tcloud.wire.executions import (
     ConsoleEvent,
     Execution,
@@ -70,8 +71,8 @@ def turns(
     body: UnitTurns, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
 ) -> list[TurnAnswer]:
     """Each turn records an evaluation (interval, outcome, console events) and releases its claim; then it claims the
-    physical table of another unit and opens its record. A turn that is refused does not keep others back: the answer says
-    why, such as `TM-FENCED` where its lease was lost and the claim may be another's."""
+    physical table of another unit and opens its record. A turn that is refused does not keep others back; the answer
+    says why, such as `TM-FENCED` where its lease was lost and the claim may be another's."""
 
     def take(turn: UnitTurn) -> UnitStarted | None:
         if turn.finish is not None:
