@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import psycopg2
 
+from tcloud.errors import TcloudError
+from tcloud.wire.runs import Run
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
@@ -82,15 +84,18 @@ class Chaos:
 
     def ended(self, run_id: str, timeout: float = 180) -> dict[str, Any]:
         """The record of a run, once it has an end."""
+        with self.stack.api() as api:
 
-        def shown() -> dict[str, Any] | None:
-            answer = self.stack.tcloud("runs", "show", run_id, "-o", "json")
-            run: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {}
-            return run if run.get("end_at") else None
+            def shown() -> Run | None:
+                try:
+                    run = api.run(run_id)
+                except TcloudError:
+                    return None
+                return run if run.end_at else None
 
-        run = eventually(shown, timeout)
+            run = eventually(shown, timeout)
         assert run is not None
-        return run
+        return run.model_dump(mode="json")
 
     def check(self) -> None:
         """Every interval that was due is recorded once, tables hold each day once, and nothing is held any more."""

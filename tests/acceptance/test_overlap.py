@@ -51,9 +51,10 @@ def start_run(stack: RunningStack, day: int) -> str:
 
 
 def evaluations(stack: RunningStack, run_id: str) -> dict[str, list[dict[str, Any]]]:
-    shown = stack.tcloud("runs", "show", run_id, "-o", "json")
+    with stack.api() as api:
+        run = api.run(run_id).model_dump(mode="json")
     found: dict[str, list[dict[str, Any]]] = {}
-    for evaluation in json.loads(shown.stdout)["evaluations"]:
+    for evaluation in run["evaluations"]:
         name = evaluation["model"].split('"')[-2]
         found.setdefault("quick" if name.startswith("quick") else name, []).append(evaluation)
     return found
@@ -64,7 +65,8 @@ def statuses(found: dict[str, list[dict[str, Any]]], name: str) -> list[str]:
 
 
 def ended(stack: RunningStack, run_id: str) -> bool:
-    return json.loads(stack.tcloud("runs", "show", run_id, "-o", "json").stdout)["end_at"] is not None
+    with stack.api() as api:
+        return api.run(run_id).end_at is not None
 
 
 def test_a_long_model_holds_up_only_what_depends_on_it(tempomesh_stack: RunningStack, tmp_path: Path) -> None:

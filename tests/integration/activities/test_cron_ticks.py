@@ -58,7 +58,7 @@ anywhere = st.datetimes(datetime.fromisoformat("2027-01-01"), datetime.fromisofo
 starts = st.one_of(around_a_change, anywhere).map(lambda naive: naive.replace(tzinfo=UTC, microsecond=0))
 
 thoroughly = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
