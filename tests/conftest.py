@@ -26,6 +26,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.basetemp = str(config.stash[_FOLDER] / "t")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests of the whole stack wait more than they compute."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the session's folder."""
     if (folder := config.stash.get(_FOLDER, None)) is not None:

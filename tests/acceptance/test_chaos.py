@@ -8,7 +8,7 @@ import pytest
 from tests.acceptance.chaos import Chaos
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.processes import command
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = pytest.mark.xdist_group("own-stack")
 
 
 def test_it_goes_through_to_the_end(tmp_path: Path) -> None:
