@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(OWN_PREFIXES):
             del os.environ[name]
+    # Tests start hundreds of processes: each would compile SQLMesh and all the rest for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         # pytest's own folder is closed to everybody else at the start of each session, and PostgreSQL, which does not
         # run as root, would lose its files under the feet of a session that is still running.
