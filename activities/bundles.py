@@ -107,7 +107,8 @@ class _Bundle:
                 if not self._waits_for_lost(unit):
                     await self._take(unit)
             await self._settle()
-            await self._record_evaluated()
+            if self._evaluated is not None:
+                await self._record(*self._evaluated)
         except asyncio.CancelledError:
             # An executor that stops has handed back what it was at; a cancelled plan or run has no use for the rest.
             if self._recording is not None:
@@ -115,7 +116,8 @@ class _Bundle:
             if not self._is_stopping():
                 raise
         return UnitResult(
-            reports="".join(self._reports.values()),
+            # What still runs when the bundle ends was stopped, and has been handed back.
+            reports="".join(self._reports.values()).replace(UnitReport.RUNNING, UnitReport.RETURNED),
             stopped=self._stopped,
             trouble=self._trouble,
             retry_waits=self._retry_waits,
@@ -149,16 +151,21 @@ class _Bundle:
                 self._stopped = True
 
     async def _start(self, unit: int) -> UnitStarted | None:
-        if self._evaluated is not None and self._is_alone():
-            # Nobody needs the processors that a second call takes: it is recorded while the next one is evaluated.
-            started = await self._evaluations.start(self._execution.execution_id, unit, None)
-            self._recording = asyncio.create_task(self._record_evaluated())
-            return started
+        await self._settle()
         evaluated, self._evaluated = self._evaluated, None
+        if evaluated is not None and self._is_alone():
+            # Nobody needs the processors that a second call takes: it is recorded while the next one is evaluated.
+            try:
+                started = await self._evaluations.start(self._execution.execution_id, unit, None)
+            finally:
+                self._recording = asyncio.create_task(self._record(*evaluated))
+            if started.verdict is not Verdict.FULL:
+                return started
+            # The slot may be that of the unit before: it is free once that is recorded.
+            await self._settle()
+            return await self._started(unit, None)
         try:
-            started = await self._evaluations.start(
-                self._execution.execution_id, unit, evaluated[1] if evaluated else None
-            )
+            started = await self._started(unit, evaluated[1] if evaluated else None)
         except RefusedError as error:
             if error.code != _FENCED or evaluated is None:
                 raise
@@ -167,6 +174,10 @@ class _Bundle:
             return None
         if evaluated is not None:
             self._recorded(*evaluated)
+        return started
+
+    async def _started(self, unit: int, before: FinishUnit | None) -> UnitStarted:
+        started = await self._evaluations.start(self._execution.execution_id, unit, before)
         for _ in range(_FULL_TRIES):
             if started.verdict is not Verdict.FULL or self._is_stopping():
                 break
@@ -181,18 +192,15 @@ class _Bundle:
         if recording is not None:
             await recording
 
-    async def _record_evaluated(self) -> None:
-        if self._evaluated is None:
-            return
-        evaluated, self._evaluated = self._evaluated, None
+    async def _record(self, unit: int, finish: FinishUnit) -> None:
         try:
-            await self._evaluations.finish(evaluated[1])
+            await self._evaluations.finish(finish)
         except RefusedError as error:
             if error.code != _FENCED:
                 raise
-            self._lost(evaluated[0], error)
+            self._lost(unit, error)
         else:
-            self._recorded(*evaluated)
+            self._recorded(unit, finish)
 
     def _ended(self, unit: int, finish: FinishUnit) -> None:
         if self._waits_for_lost(unit):

@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
-from server.schema import claims, evaluations, parkings
+from server.parking import WAITING_RUN
+from server.schema import claims, evaluations
 from tcloud.wire.executions import Execution, SnapshotRef
 from tcloud.wire.statuses import Status
 
@@ -82,16 +83,6 @@ def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
 
 # Built once, because every unit passes here: see `server.unit_records`.
 _insert = insert(claims)
-_waiting_run = (
-    select(parkings.c.owner_id)
-    .where(
-        parkings.c.project == bindparam("p_project"),
-        parkings.c.model == bindparam("p_model"),
-        parkings.c.version == bindparam("p_version"),
-        parkings.c.expires_at >= func.now(),
-    )
-    .scalar_subquery()
-)
 _CLAIM = _insert.on_conflict_do_update(
     index_elements=["project", "model", "version"],
     set_={
@@ -100,7 +91,7 @@ _CLAIM = _insert.on_conflict_do_update(
         "lease_expires_at": _insert.excluded.lease_expires_at,
     },
     where=or_(claims.c.owner_id == _insert.excluded.owner_id, claims.c.lease_expires_at < func.now()),
-).returning(_waiting_run.label("waiting_run"))
+).returning(WAITING_RUN.scalar_subquery().label("waiting_run"))
 
 _RELEASE_IDLE = delete(claims).where(
     claims.c.project == bindparam("p_project"),

@@ -5,17 +5,25 @@ Plans take no part: a plan cannot leave a model out, and waits for as long as it
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Select, delete, exists, func, or_, select
+from sqlalchemy import Select, bindparam, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
 from server.schema import evaluations, parkings
 from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef
 
-__all__ = ["forget_parkings", "goes_behind", "leave_parking", "park", "waiting_run"]
+__all__ = ["WAITING_RUN", "forget_parkings", "goes_behind", "leave_parking", "park"]
 
 _KEPT_FOR = timedelta(minutes=1)
 """A run that waits asks again every few seconds; one that no longer does has lost its place."""
+
+WAITING_RUN: Select[str] = select(parkings.c.owner_id).where(
+    parkings.c.project == bindparam("p_project"),
+    parkings.c.model == bindparam("p_model"),
+    parkings.c.version == bindparam("p_version"),
+    parkings.c.expires_at >= func.now(),
+)
+"""The query for the run that waits for a table."""
 
 
 def park(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> str | None:
@@ -36,7 +44,8 @@ def park(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) 
     ).scalar()
     if taken is not None:
         return None
-    waiting: str | None = transaction.connection.execute(waiting_run(transaction, snapshot)).scalar()
+    table = {f"p_{column}": value for column, value in key.items()}
+    waiting: str | None = transaction.connection.execute(WAITING_RUN, table).scalar()
     return waiting
 
 
@@ -54,16 +63,6 @@ def goes_behind(transaction: Transaction, execution: Execution, snapshot: Snapsh
         evaluations.c.owner_id == execution.owner_id,
     )
     return not transaction.connection.execute(select(has_evaluated)).scalar()
-
-
-def waiting_run(transaction: Transaction, snapshot: SnapshotRef) -> Select[str]:
-    """The query for the run that waits for a table."""
-    return select(parkings.c.owner_id).where(
-        parkings.c.project == transaction.project.namespace,
-        parkings.c.model == snapshot.name,
-        parkings.c.version == (snapshot.version or ""),
-        parkings.c.expires_at >= func.now(),
-    )
 
 
 def leave_parking(transaction: Transaction, owner_id: str, snapshot: SnapshotRef) -> None:

@@ -1,10 +1,8 @@
 """A project whose units take a while, the processes that can be disturbed meanwhile, and the check that ends it all."""
 
 import json
-import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,16 @@ import psycopg2
 
 from tcloud.errors import TcloudError
 from tcloud.wire.runs import Run
+from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
-__all__ = ["ENVIRONMENT", "SLEEPERS", "Chaos", "stopped_for_a_while"]
+__all__ = ["ENVIRONMENT", "SLEEPERS", "Chaos"]
 
 ENVIRONMENT = "chaos"
 SLEEPERS = 9
 FIRST_DAY = 3
-CONFIG = """
-gateways:
-  warehouse:
-    scheduler: {type: cloud}
-default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
-"""
+CONFIG = scheduled_config("2025-01-01")
 SLEEPER = """
 MODEL (name chaos.m%d, kind INCREMENTAL_BY_TIME_RANGE (time_column day));
 SELECT
@@ -157,13 +150,3 @@ class Chaos:
         with closing(connection), connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetchall()
-
-
-@contextmanager
-def stopped_for_a_while(process: Process) -> Iterator[None]:
-    """A process that does not answer while the body runs, as one behind a network that is down."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)

@@ -10,18 +10,13 @@ import pytest
 
 from stack.ports import free_ports
 from stack.processes import tcloud_command
+from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
-CONFIG = """
-gateways:
-  warehouse:
-    scheduler: {type: cloud}
-default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2026-01-01, cron: '@daily'}
-"""
+CONFIG = scheduled_config("2026-01-01")
 
 
 class Project:

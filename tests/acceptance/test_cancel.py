@@ -7,18 +7,13 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
-CONFIG = """
-gateways:
-  warehouse:
-    scheduler: {type: cloud}
-default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
-"""
+CONFIG = scheduled_config("2025-01-01")
 SLEEP = "cancelled_model_sleeps"
 SLOW = f"""
 MODEL (name cancelled.slow, kind INCREMENTAL_BY_TIME_RANGE (time_column day));

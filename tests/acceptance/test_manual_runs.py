@@ -6,17 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.projects import scheduled_config
 from tests.fixtures.stack import RunningStack
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
-CONFIG = """
-gateways:
-  warehouse:
-    scheduler: {type: cloud}
-default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
-"""
+CONFIG = scheduled_config("2025-01-01")
 INCREMENTAL = "kind INCREMENTAL_BY_TIME_RANGE (time_column day)"
 MODELS = {
     "first": f"MODEL (name manual.first, {INCREMENTAL}); SELECT @start_ds::DATE AS day",

@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
-CONFIG = """
-gateways:
-  warehouse:
-    scheduler: {type: cloud}
-default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
-"""
+CONFIG = scheduled_config("2025-01-01")
 LONG_SECONDS = 20
 SLOW = f"""
 MODEL (name overlap.slow, kind INCREMENTAL_BY_TIME_RANGE (time_column day));
