@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import structlog
 from temporalio.service import RPCError
@@ -29,6 +30,9 @@ _log = structlog.get_logger(__name__)
 _FENCED = "TM-FENCED"
 _LONG_SECONDS = 0.75
 """A unit that takes longer keeps the rest of its bundle no more."""
+
+_BUNDLE_SECONDS = 2.0
+"""Nor does a bundle that takes longer: what it has done may be what others wait for."""
 
 _FULL_SECONDS = 0.2
 _FULL_TRIES = 20
@@ -93,6 +97,7 @@ class _Bundle:
         self._reports = dict.fromkeys(units.units, UnitReport.RETURNED)
         self._retried = units.retried
         self._pending = deque(units.units)
+        self._since = monotonic()
         self._evaluated: tuple[int, FinishUnit] | None = None
         """The unit that is to be recorded together with the start of the next one."""
         self._recording: asyncio.Task[None] | None = None
@@ -236,7 +241,8 @@ class _Bundle:
         """Hands back what has not been started, and reports what is done, if the body takes long."""
 
         async def hand_back() -> None:
-            await asyncio.sleep(_LONG_SECONDS)
+            left = _BUNDLE_SECONDS - (monotonic() - self._since) if self._pending else _LONG_SECONDS
+            await asyncio.sleep(min(left, _LONG_SECONDS))
             self._pending.clear()
             letters = "".join(self._reports.values())
             try:

@@ -100,8 +100,9 @@ async def beating() -> AsyncIterator[None]:
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
+            # Not at once: Temporal has just heard that the activity started, and most end before the first beat.
             await asyncio.sleep(_HEARTBEAT_SECONDS)
+            activity.heartbeat()
 
     task = asyncio.create_task(beat())
     try:

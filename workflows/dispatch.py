@@ -23,6 +23,11 @@ __all__ = ["UnitDispatch"]
 _MAX_IN_FLIGHT = 500
 """Temporal allows 2,000 pending activities a workflow; executors decide how many really run."""
 
+_QUICK_IN_FLIGHT = 16
+_QUICK = timedelta(seconds=1)
+"""While units take no time, only so many bundles younger than this are in flight: what gets ready meanwhile makes the
+next bundles larger, where it would have been an activity a unit. Where units take long, nothing is held back."""
+
 _CLAIM_WAITS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5))
 """How long a unit waits before it asks again for a physical table that another plan or run holds."""
 
@@ -32,6 +37,9 @@ _MAX_TROUBLES = 20
 
 _SAID_ONCE = "what-a-bundle-says-of-a-unit-is-booked-once"
 """The patch that keeps what a long unit has handed back from being given out again when its bundle ends."""
+
+_FEW_IN_FLIGHT = "few-quick-bundles-are-in-flight"
+"""The patch that holds ready units back while many quick bundles are in flight."""
 
 _DRAIN_PATIENCE = timedelta(seconds=10)
 _DRAIN_AGAIN_EVENTS = 4_000
@@ -56,6 +64,8 @@ class UnitDispatch:
         self._walk = Walk(graph=UnitGraph())
         self._units: UnitWalk | None = None
         self._bundles: dict[int, list[int]] = {}
+        self._handed_out: dict[int, float] = {}
+        """When each bundle in flight was, in seconds of the workflow's clock."""
         self._number = 0
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._waits: dict[asyncio.Task[None], None] = {}
@@ -65,6 +75,7 @@ class UnitDispatch:
         self._is_preempted = False
         self._drain_from = 0
         self._drain_timer: asyncio.Task[None] | None = None
+        self._hold_timer: asyncio.Task[None] | None = None
         self._refusals: Counter[int] = Counter()
         self._troubles: Counter[int] = Counter()
         self._retried: Counter[int] = Counter()
@@ -104,7 +115,7 @@ class UnitDispatch:
                 self._hand_out()
                 self._drain()
         finally:
-            for task in (*self._tasks.values(), *self._waits, *filter(None, [self._drain_timer])):
+            for task in (*self._tasks.values(), *self._waits, *filter(None, [self._drain_timer, self._hold_timer])):
                 task.cancel()
         return Walk(
             graph=walk.graph,
@@ -138,12 +149,35 @@ class UnitDispatch:
 
     def _hand_out(self) -> None:
         assert self._units is not None  # noqa: S101 - `run` sets it before anything is in flight
-        while not self._is_draining and len(self._tasks) < _MAX_IN_FLIGHT and (bundle := self._units.take()):
+        while not self._is_draining and self._has_room(self._units) and (bundle := self._units.take()):
             self._number += 1
             self._bundles[self._number] = bundle
+            self._handed_out[self._number] = workflow.time()
             task = asyncio.create_task(self._evaluate(self._number, bundle))
             self._tasks[self._number] = task
             task.add_done_callback(self._ended.append)
+
+    def _has_room(self, units: UnitWalk) -> bool:
+        if len(self._tasks) >= _MAX_IN_FLIGHT:
+            return False
+        if not units.is_quick or not units.has_ready:
+            return True
+        since = workflow.time() - _QUICK.total_seconds()
+        quick = sum(handed_out > since for handed_out in self._handed_out.values())
+        if quick < _QUICK_IN_FLIGHT or not workflow.patched(_FEW_IN_FLIGHT):
+            return True
+        if self._hold_timer is None:
+            self._hold_timer = asyncio.create_task(self._hold())
+            self._hold_timer.add_done_callback(self._end_hold)
+        return False
+
+    async def _hold(self) -> None:
+        await workflow.sleep(_QUICK)
+
+    def _end_hold(self, task: asyncio.Task[None]) -> None:
+        self._hold_timer = None
+        if not task.cancelled():
+            self._ended.append(task)
 
     async def _evaluate(self, number: int, bundle: list[int]) -> None:
         try:
@@ -164,7 +198,7 @@ class UnitDispatch:
                 raise
             result = _lost(bundle, error)
         finally:
-            del self._bundles[number], self._tasks[number]
+            del self._bundles[number], self._handed_out[number], self._tasks[number]
         self._is_stopped = self._is_stopped or result.stopped
         told = self._told.pop(number, None)
         if told is not None and workflow.patched(_SAID_ONCE):

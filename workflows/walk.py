@@ -4,7 +4,7 @@ The semantics are those of SQLMesh's `concurrent_apply_to_dag(raise_on_error=Fal
 everything downstream of it along, and everything else goes on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 from workflows.payloads import UnitGraph, UnitReport, UnitState
@@ -16,6 +16,12 @@ DUMMY = "d"
 
 _MAX_BUNDLE = 25
 """Units that one activity takes on: a crash in its last one asks the server about the others once more."""
+
+_SLOWED = 4
+"""How much smaller bundles get when one was handed back: one slow start among many does not yet make all units slow."""
+
+_FORKS = 8
+"""The largest bundles go on over a fork into as many branches as this goes into their size."""
 
 _SHARES = 16
 """A bundle is at most this part of what is ready, so that every slot of every executor gets its share, and the last
@@ -51,12 +57,22 @@ class UnitWalk:
         """One `UnitState` letter a unit."""
         return "".join(self._states)
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether the units seen so far are such that several make a bundle."""
+        return self._limit > 1
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether `take` may find a unit."""
+        return bool(self._ready)
+
     def take(self) -> list[int]:
         """Takes the next bundle of units to evaluate, empty if none is ready.
 
-        A bundle is a share of the ready units, each followed by the chain of units that wait only for the one before:
-        nothing could run beside those anyway. An evaluation costs a fraction of an activity; where units turn out to
-        take long, bundles get as small as one.
+        A bundle is a share of the ready units, each followed by those that wait only for units of the bundle. An
+        evaluation costs a fraction of an activity; where units turn out to take long, bundles get as small as one, or
+        as a chain, beside which nothing could run anyway.
         """
         bundle: list[int] = []
         wanted = self._share()
@@ -75,9 +91,7 @@ class UnitWalk:
                 return [number]
             bundle.append(number)
             self._out.add(number)
-            for chained in self._chain_after(number, _MAX_BUNDLE - len(bundle)):
-                bundle.append(chained)
-                self._out.add(chained)
+            self._take_what_follows(bundle, number)
             wanted -= 1
         return bundle
 
@@ -110,7 +124,7 @@ class UnitWalk:
                     self._release(number)
         done = reports.count(UnitReport.DONE)
         if returned:
-            self._limit = max(1, done)
+            self._limit = max(1, done, self._limit // _SLOWED)
         elif done == len(bundle):
             self._limit = min(_MAX_BUNDLE, 2 * self._limit)
         return [number for number in postponed if self._states[number] is UnitState.WAITING]
@@ -152,14 +166,30 @@ class UnitWalk:
                 pending.extend(self._dependents[dependent])
 
     def _is_ready(self, number: int) -> bool:
-        return self._missing[number] == 0 and self._states[number] is UnitState.WAITING and number not in self._out
+        return self._missing[number] == 0 and self._is_free(number)
 
-    def _chain_after(self, number: int, longest: int) -> Iterator[int]:
-        for _ in range(longest):
-            dependents = self._dependents[number]
-            if len(dependents) != 1 or len(self._graph.dependencies[dependents[0]]) != 1:
+    def _take_what_follows(self, bundle: list[int], number: int) -> None:
+        """Appends what waits only for units of the bundle, now that `number` has joined it.
+
+        It ends where the graph widens, because what comes after may run side by side; while units take next to no
+        time, only where it widens much.
+        """
+        joined = [number]
+        while joined:
+            following = {d: None for unit in joined for d in self._dependents[unit] if self._waits_only_for(bundle, d)}
+            widest = max(len(joined) if self.is_quick else 1, self._limit // _FORKS)
+            if len(following) > widest or len(bundle) + len(following) > _MAX_BUNDLE:
                 return
-            number = dependents[0]
-            if self._graph.kinds[number] == DUMMY or number in self._alone:
-                return
-            yield number
+            bundle += following
+            self._out.update(following)
+            joined = list(following)
+
+    def _waits_only_for(self, bundle: list[int], number: int) -> bool:
+        if not self._missing[number] or not self._is_free(number) or number in self._alone:
+            return False
+        if self._graph.kinds[number] == DUMMY:
+            return False
+        return self._missing[number] == sum(d in bundle for d in self._graph.dependencies[number])
+
+    def _is_free(self, number: int) -> bool:
+        return self._states[number] is UnitState.WAITING and number not in self._out

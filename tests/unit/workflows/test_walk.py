@@ -125,11 +125,18 @@ def test_a_chain_is_one_bundle() -> None:
 
 
 def test_a_chain_ends_where_the_graph_forks() -> None:
-    walk = UnitWalk(UnitGraph(kinds="eeee", dependencies=[[], [0], [1], [1]]))
+    walk = UnitWalk(UnitGraph(kinds="eeeeee", dependencies=[[], [0], [1], [1], [1], [1]]))
 
     assert walk.take() == [0, 1]
     walk.book([0, 1], "dd")
-    assert [walk.take(), walk.take()] == [[2], [3]]
+    assert [walk.take() for _ in range(4)] == [[2], [3], [4], [5]]
+
+
+def test_what_waits_only_for_units_of_a_bundle_is_in_it() -> None:
+    triangles = UnitGraph(kinds="e" * 40, dependencies=[[]] * 20 + [[n, (n + 1) % 20] for n in range(20)])
+    walk = UnitWalk(triangles)
+
+    assert walk.take() == [0, 1, 20]
 
 
 def test_an_interrupted_bundle_goes_on_where_it_stopped() -> None:
@@ -160,15 +167,18 @@ def test_a_few_units_are_shared_out_one_by_one() -> None:
     assert [walk.take() for _ in range(10)] == [[n] for n in range(10)]
 
 
-def test_what_a_long_unit_holds_up_is_taken_by_others_one_by_one() -> None:
-    walk = UnitWalk(wide(100))
-    bundle = walk.take()
-    assert bundle == [0, 1, 2, 3, 4, 5, 6]
+def test_what_long_units_hold_up_is_taken_by_others_in_ever_smaller_bundles() -> None:
+    walk = UnitWalk(wide(400))
+    bundles = [walk.take() for _ in range(3)]
+    assert [len(bundle) for bundle in bundles] == [25, 24, 22]
 
-    walk.book(bundle, "dr.....")
+    walk.book(bundles[0], "dr" + "." * 23)
+    smaller = walk.take()
+    assert smaller == [2, 3, 4, 5, 6, 7]
+    walk.book(bundles[1], "dr" + "." * 22)
 
-    assert [walk.take() for _ in range(6)] == [[2], [3], [4], [5], [6], [7]]
-    walk.book(bundle, "dd.....")
+    assert [walk.take() for _ in range(3)] == [[8], [9], [10]]
+    walk.book(bundles[0], "dd" + "." * 23)
     assert walk.states.startswith("dd..")
 
 
