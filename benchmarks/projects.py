@@ -27,7 +27,16 @@ class Shape(StrEnum):
     """Layers of 20; each reads two of the layer above."""
 
 
-def write_models(directory: Path, shape: Shape, count: int, *, cron: str = "@daily", kind: str = "FULL") -> None:
+def write_models(
+    directory: Path,
+    shape: Shape,
+    count: int,
+    *,
+    cron: str = "@daily",
+    kind: str = "FULL",
+    start: str | None = None,
+    day: bool = False,
+) -> None:
     """Writes `count` models `bench.m00000`, `bench.m00001`, … into the project in `directory`.
 
     Args:
@@ -36,16 +45,21 @@ def write_models(directory: Path, shape: Shape, count: int, *, cron: str = "@dai
         count: How many models.
         cron: The cron of every model.
         kind: The kind of every model, as in a `MODEL` statement.
+        start: Since when every model has intervals; the project's default where there is none.
+        day: Whether rows have a column `day`, the interval's.
     """
     models = directory / "models"
     models.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         parents = list(_parents(shape, number))
         columns = "p0.id + 1 AS id" if parents else f"{number} AS id"
+        columns += ", CAST(@start_ds AS DATE) AS day" if day else ""
+        where = " WHERE " + " AND ".join(f"p{place}.day = @start_ds" for place, _ in enumerate(parents))
         sources = ", ".join(f"{_name(parent)} AS p{place}" for place, parent in enumerate(parents))
+        since = f", start '{start}'" if start else ""
         (models / f"m{number:05d}.sql").write_text(
-            f"MODEL (name {_name(number)}, kind {kind}, cron '{cron}');\n\n"
-            f"SELECT {columns}{f' FROM {sources}' if sources else ''}\n"
+            f"MODEL (name {_name(number)}, kind {kind}, cron '{cron}'{since});\n\n"
+            f"SELECT {columns}{f' FROM {sources}' if sources else ''}{where if day and parents else ''}\n"
         )
 
 

@@ -31,8 +31,8 @@ class Servers:
 
 
 @contextmanager
-def servers() -> Iterator[Servers]:
-    """Starts everything, with empty databases, and stops it."""
+def servers(concurrent_tasks: int = CONCURRENT_TASKS) -> Iterator[Servers]:
+    """Starts everything, with empty databases, and stops it; the warehouses allow so many evaluations at a time."""
     # A short path: the address of PostgreSQL's socket has to fit.
     with TemporaryDirectory(prefix="tm") as name:
         folder = Path(name)
@@ -42,7 +42,7 @@ def servers() -> Iterator[Servers]:
             connections = []
             for database in ("builtin", "state", "tempomesh"):
                 postgres.create_database(database)
-                connections.append({**postgres.connection(database), "concurrent_tasks": CONCURRENT_TASKS})
+                connections.append({**postgres.connection(database), "concurrent_tasks": concurrent_tasks})
             builtin, state, tempomesh = connections
             executors = folder / "executors"
             write_config(executors, builtin_config({"connection": tempomesh}))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -71,6 +72,10 @@ def project_url(host: str, port: int, namespace: str) -> str:
     """The URL of a project."""
     org, project = namespace.split(".", 1)
     return f"http://{host}:{port}/sqlmesh/{org}/{project}"
+
+
+EXECUTOR_VARIABLES = ("TCLOUD_EXECUTOR_CONCURRENCY", "TCLOUD_EXECUTOR_EVALUATION_TIMEOUT")
+"""What the shell of `tcloud dev` may set for its executors."""
 
 
 def tcloud_command() -> list[str]:
@@ -167,6 +172,7 @@ def executor_spec(
         is_ready=is_ready,
         environment={
             **_sign_in(data, addresses, EXECUTOR, credentials.executor),
+            **{name: value for name, value in os.environ.items() if name in EXECUTOR_VARIABLES},
             "TCLOUD_EXECUTOR_GRACE": f"PT{EXECUTOR_GRACE.seconds}S",
             **gateway_variables,
         },
