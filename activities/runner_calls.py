@@ -54,6 +54,19 @@ class RunnerCalls:
                     _drop_connections(runner)
                 raise
 
+    async def read_environment(self, environment: str) -> None:
+        """Has a runner read an environment, so that its next tick finds it read.
+
+        Raises:
+            RefusedError, httpx.HTTPError, TaskFailedError, RunnerCrashedError: Nothing is lost by it.
+        """
+        known = await self._api.environment(environment)
+        if known is None:
+            return
+        arguments = {"environment": environment, "gateway": known.gateway, "default_catalog": known.default_catalog}
+        async with self._pool.runner(Role.PLAN) as runner:
+            await runner.call("read_environment", arguments, self._state)
+
     @asynccontextmanager
     async def evaluator(self) -> AsyncIterator[Runner]:
         """Lends a runner for units."""

@@ -13,7 +13,14 @@ from server.schema import plans
 from tcloud.wire.environments import CronGroup, Environment, ScheduledEnvironment
 from tcloud.wire.statuses import Status
 
-__all__ = ["all_environments", "environment_crons", "one_environment", "summary_of", "wanted_schedules"]
+__all__ = [
+    "all_environments",
+    "environment_crons",
+    "one_environment",
+    "scheduled_plans",
+    "summary_of",
+    "wanted_schedules",
+]
 
 
 def all_environments(
@@ -59,6 +66,16 @@ def wanted_schedules(
         for summary in living
         if decisions[summary.name].is_scheduled
     ]
+
+
+def scheduled_plans(transaction: Transaction, scheduled: ScheduledEnvironments) -> dict[str, str]:
+    """The plan ids of the environments that are scheduled and that no plan is changing."""
+    decisions = scheduled.of_all(transaction)
+    return {
+        summary.name: summary.plan_id
+        for summary in _living(transaction)
+        if summary.finalized_ts is not None and decisions[summary.name].is_scheduled
+    }
 
 
 def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:

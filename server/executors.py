@@ -22,13 +22,12 @@ _SHOWN = timedelta(hours=1)
 _LOST = "lost"
 
 
-def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> Executor:
+def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> None:
     """Records that an executor lives and what it serves."""
     seen = heartbeat.model_dump(mode="json", exclude={"identity"}) | {"last_seen_at": datetime.now(UTC)}
     provide_slots(transaction, heartbeat.gateways)
     statement = insert(executors).values(project=transaction.project.namespace, identity=heartbeat.identity, **seen)
     transaction.connection.execute(statement.on_conflict_do_update(index_elements=["project", "identity"], set_=seen))
-    return Executor.model_validate({"identity": heartbeat.identity, **seen})
 
 
 def known_executors(transaction: Transaction) -> list[Executor]:

@@ -37,6 +37,7 @@ from workers.connections import (
     bootstrap,
     connect_temporal,
 )
+from workers.reading import EnvironmentReader
 from workers.settings import ExecutorSettings
 
 __all__ = ["check_executor", "serve_executor"]
@@ -69,7 +70,7 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         heartbeat = _heartbeat(kind, identity, known, gateways)
         background = [
             asyncio.create_task(leases.run()),
-            asyncio.create_task(_report(api, heartbeat)),
+            asyncio.create_task(_report(api, heartbeat, EnvironmentReader(runners))),
         ]
         try:
             async with _worker(kind, client, settings, concurrency, activities):
@@ -169,13 +170,18 @@ def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap, gateways: li
     )
 
 
-async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat) -> None:
-    while True:
-        await asyncio.sleep(_HEARTBEAT_SECONDS)
-        try:
-            await api.register(heartbeat)
-        except (httpx.HTTPError, RefusedError) as error:
-            _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat, environments: EnvironmentReader) -> None:
+    async with asyncio.TaskGroup() as reading:
+        last: asyncio.Task[None] | None = None
+        while True:
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+            try:
+                answer = await api.register(heartbeat)
+            except (httpx.HTTPError, RefusedError) as error:
+                _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+                continue
+            if last is None or last.done():
+                last = reading.create_task(environments.read(answer.scheduled))
 
 
 def _activities(

@@ -16,7 +16,7 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner.process_context import EnvironmentUpdatingError, ProcessContext
 
-__all__ = ["prepare_backfill", "prepare_run"]
+__all__ = ["prepare_backfill", "prepare_run", "read_environment"]
 
 
 def prepare_run(
@@ -106,6 +106,26 @@ def prepare_run(
         },
     }
     return {"execution": document}
+
+
+def read_environment(
+    context: ProcessContext, *, environment: str, gateway: str | None, default_catalog: str | None
+) -> dict[str, t.Any]:
+    """Reads what `prepare_run` will need of an environment, so that its next tick need not; changes nothing.
+
+    Args:
+        context: This process.
+        environment: The environment.
+        gateway: The gateway that it was planned with, as in `prepare_run`.
+        default_catalog: The default catalog that it was planned with.
+    """
+    env = context.state.get_environment(environment)
+    if env is not None and env.finalized_ts:
+        if gateway is None:
+            default_catalog = context.gateways.default_catalog(context.gateways.default)
+        snapshots = context.store.current(env.snapshots).values()
+        context.scheduler(snapshots, context.for_run("", gateway), default_catalog).merged_missing_intervals()
+    return {}
 
 
 def prepare_backfill(

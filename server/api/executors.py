@@ -6,10 +6,19 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from server.access import Access, require
+from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
 from server.projects import Role
 from server.settings import ServerSettings
-from tcloud.wire.executors import Bootstrap, Executor, ExecutorHeartbeat, Gateway, TemporalAddress
+from tcloud.wire.executors import (
+    Bootstrap,
+    Executor,
+    ExecutorHeartbeat,
+    ExecutorKind,
+    Gateway,
+    HeartbeatAnswer,
+    TemporalAddress,
+)
 
 __all__ = ["router"]
 
@@ -52,9 +61,12 @@ def executors(access: Anyone) -> list[Executor]:
 
 
 @router.post("/executors", summary="Report that an executor lives, and what it serves")
-def heartbeat(body: ExecutorHeartbeat, access: ExecutorOnly) -> Executor:
+def heartbeat(request: Request, body: ExecutorHeartbeat, access: ExecutorOnly) -> HeartbeatAnswer:
     with access.database.transaction(access.project) as transaction:
-        return record_heartbeat(transaction, body)
+        record_heartbeat(transaction, body)
+        if body.kind is not ExecutorKind.RUN:
+            return HeartbeatAnswer()
+        return HeartbeatAnswer(scheduled=scheduled_plans(transaction, request.app.state.scheduled))
 
 
 @router.get("/gateways", summary="The gateways that live executors serve")

@@ -18,7 +18,7 @@ from tcloud.wire.executions import (
     UnitTurn,
     UnitTurns,
 )
-from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, HeartbeatAnswer
 from tcloud.wire.plans import Plan
 from tcloud.wire.runs import RunOptions
 
@@ -79,9 +79,9 @@ class ExecutorApi:
         """Where Temporal is, the keys of its payloads, and the server's SQLMesh version."""
         return Bootstrap.model_validate_json(await self._send("GET", "bootstrap"))
 
-    async def register(self, heartbeat: ExecutorHeartbeat) -> None:
+    async def register(self, heartbeat: ExecutorHeartbeat) -> HeartbeatAnswer:
         """Says that this executor lives, and what it serves."""
-        await self._post("executors", heartbeat)
+        return HeartbeatAnswer.model_validate_json(await self._post("executors", heartbeat))
 
     async def state(self, method: str, body: bytes) -> bytes:
         """One call of the state contract."""

@@ -5,7 +5,15 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-__all__ = ["Bootstrap", "Executor", "ExecutorHeartbeat", "ExecutorKind", "Gateway", "TemporalAddress"]
+__all__ = [
+    "Bootstrap",
+    "Executor",
+    "ExecutorHeartbeat",
+    "ExecutorKind",
+    "Gateway",
+    "HeartbeatAnswer",
+    "TemporalAddress",
+]
 
 
 class ExecutorKind(StrEnum):
@@ -38,6 +46,14 @@ class ExecutorHeartbeat(BaseModel):
     status: str = "ready"
     gateways: list[Gateway] = []
     python_environments: list[str] = []
+
+
+class HeartbeatAnswer(BaseModel):
+    """What an executor is told when it reports."""
+
+    scheduled: dict[str, str] = {}
+    """The environments that are scheduled and not being changed, each with the id of the plan that it is of: told to
+    run executors, which read them before their next tick."""
 
 
 class Executor(ExecutorHeartbeat):
