@@ -105,7 +105,9 @@ def worker(server: RunningServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def report_gateway(executor: httpx.Client, name: str = "warehouse", kind: ExecutorKind = ExecutorKind.APPLY) -> None:
+def report_gateway(
+    executor: httpx.Client, name: str = "warehouse", kind: ExecutorKind = ExecutorKind.APPLY
+) -> httpx.Response:
     """Lets an executor say that it lives and serves a gateway."""
     heartbeat = ExecutorHeartbeat(
         identity=f"{kind}-1",
@@ -115,4 +117,4 @@ def report_gateway(executor: httpx.Client, name: str = "warehouse", kind: Execut
         sqlmesh_version="0.236.4",
         gateways=[Gateway(name=name, type="postgres", dialect="postgres", default_catalog="warehouse")],
     )
-    executor.post("executors", json=heartbeat.model_dump(mode="json")).raise_for_status()
+    return executor.post("executors", json=heartbeat.model_dump(mode="json")).raise_for_status()

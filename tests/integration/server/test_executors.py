@@ -8,6 +8,7 @@ from sqlalchemy import update
 from server.schema import executors
 from tcloud.wire.executors import Bootstrap, ExecutorKind
 from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer, report_gateway
+from tests.integration.server.states import promoted, snapshot_of
 
 
 def silence(server: RunningServer, identity: str, since: timedelta) -> None:
@@ -30,6 +31,14 @@ def test_gateways_are_those_of_living_executors(
     assert listed == {"apply-1": "ready", "run-1": "lost"}
     silence(server, "run-1", timedelta(hours=2))
     assert [each["identity"] for each in admin.get("executors").json()] == ["apply-1"]
+
+
+def test_run_executors_are_told_what_to_read(server: RunningServer, executor: httpx.Client) -> None:
+    promoted(executor, [snapshot_of("trips")], "plan-1")
+    promoted(executor, [snapshot_of("trips")], "plan-2", name="dev")
+
+    assert report_gateway(executor, kind=ExecutorKind.RUN).json() == {"scheduled": {"prod": "plan-1"}}
+    assert report_gateway(executor, kind=ExecutorKind.APPLY).json() == {"scheduled": {}}
 
 
 def test_only_machines_learn_of_temporal_and_its_keys(
