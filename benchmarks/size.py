@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--executors", action="store_true", help="one executor against two")
     arguments = parser.parse_args()
     compile_installed()
-    console = Console()
+    console = Console(width=120)
     if arguments.executors:
         console.print(_executors_table(_with_executors(1), _with_executors(2)))
     else:
