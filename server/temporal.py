@@ -5,9 +5,12 @@ import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     ScheduleOverlapPolicy,
@@ -28,6 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from server.errors import ApiError
 from server.projects import Project
 from server.settings import ServerSettings
+from tcloud.wire.executors import ControlWorker
 from tcloud.wire.runs import Run, RunOptions
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
@@ -47,6 +51,9 @@ _QUEUE_TIMEOUT = timedelta(seconds=2)
 
 _WORKER_TIMEOUT = timedelta(seconds=10)
 """How long a submission waits for the worker that puts the plan into its environment's queue."""
+
+_LONG_POLL = timedelta(minutes=2)
+"""A worker that waits for work asks again well within it."""
 
 _MEMO_MODELS = 20
 """Selected models that a memo names: it travels with every listing of workflows."""
@@ -105,6 +112,22 @@ class TemporalGateway:
         client = await self.client(project)
         async with self._reached():
             return await client.service_client.check_health(timeout=_QUEUE_TIMEOUT)
+
+    async def control_workers(self, project: Project) -> list[ControlWorker]:
+        """The workers of the control queue that have asked Temporal for work within the time of a long poll."""
+        client = await self.client(project)
+        request = DescribeTaskQueueRequest(
+            namespace=project.namespace,
+            task_queue=TaskQueue(name=CONTROL_QUEUE),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        async with self._reached():
+            described = await client.workflow_service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
+        seen = [
+            ControlWorker(identity=poller.identity, last_seen_at=poller.last_access_time.ToDatetime(tzinfo=UTC))
+            for poller in described.pollers
+        ]
+        return [worker for worker in seen if worker.last_seen_at > datetime.now(UTC) - _LONG_POLL]
 
     async def submit_plan(self, project: Project, environment: str, plan_id: str) -> int | None:
         """Puts a plan into its environment's queue and returns its place; repeating it is harmless.

@@ -10,8 +10,10 @@ from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
 from server.projects import Role
 from server.settings import ServerSettings
+from server.temporal import TemporalGateway
 from tcloud.wire.executors import (
     Bootstrap,
+    ControlWorker,
     Executor,
     ExecutorHeartbeat,
     ExecutorKind,
@@ -58,6 +60,13 @@ def enterprise_version(access: Anyone) -> dict[str, str]:  # noqa: ARG001 - the 
 def executors(access: Anyone) -> list[Executor]:
     with access.database.transaction(access.project) as transaction:
         return known_executors(transaction)
+
+
+@router.get("/control-workers", summary="Control workers that Temporal has heard of lately")
+async def control_workers(request: Request, access: Anyone) -> list[ControlWorker]:
+    """Without one, plans and runs wait."""
+    temporal: TemporalGateway = request.app.state.temporal
+    return await temporal.control_workers(access.project)
 
 
 @router.post("/executors", summary="Report that an executor lives, and what it serves")

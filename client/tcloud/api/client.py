@@ -15,7 +15,7 @@ from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import Environment, Schedule
-from tcloud.wire.executors import Bootstrap, Executor, Gateway
+from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.runs import Evaluation, Run, RunOptions
@@ -221,6 +221,10 @@ class Api:
     def executors(self) -> list[Executor]:
         """Executors that were seen lately."""
         return self._many(Executor, "executors")
+
+    def control_workers(self) -> list[ControlWorker]:
+        """Control workers that Temporal has heard of lately; without one, plans and runs wait."""
+        return self._many(ControlWorker, "control-workers")
 
     def _one(self, model: type[Model], path: str) -> Model:
         return understood(model.model_validate_json, self._send("GET", path), self.url)

@@ -1,4 +1,4 @@
-"""Nobody waits in silence: whoever watches a plan or a run is told when there is no executor to do the work."""
+"""Nobody waits in silence: whoever watches a plan or a run is told when there is nobody to do the work."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ _END_SECONDS = 1.0
 
 @contextmanager
 def telling_of_executors(api: Api, kind: ExecutorKind, say: Callable[[str], None]) -> Iterator[None]:
-    """Says, while the body runs, when no executor of a kind is alive, and when there is one again.
+    """Says, while the body runs, when no executor of a kind or no control worker is alive, and when there is one again.
 
     Args:
         api: The project's server; one that does not answer is none of this function's business.
@@ -27,16 +27,17 @@ def telling_of_executors(api: Api, kind: ExecutorKind, say: Callable[[str], None
     over = threading.Event()
 
     def watch() -> None:
-        is_told = False
+        told: dict[str, str] = {}
         while not over.is_set():
             try:
-                is_alive = _is_alive(api, kind)
+                missing = _missing(api, kind)
             except (TcloudError, RuntimeError):
                 # The server is away, or the client has just been closed: whoever follows the events tells that.
-                is_alive = not is_told
-            if is_alive == is_told and not over.is_set():
-                say(_gone(kind) if not is_told else f"An executor of kind '{kind}' is up.")
-                is_told = not is_told
+                missing = told
+            for what in sorted(missing.keys() ^ told.keys()):
+                if not over.is_set():
+                    say(missing.get(what, f"{what} is up."))
+            told = missing
             over.wait(_EVERY_SECONDS)
 
     watcher = threading.Thread(target=watch, name="executors", daemon=True)
@@ -49,17 +50,21 @@ def telling_of_executors(api: Api, kind: ExecutorKind, say: Callable[[str], None
 
 
 def say_if_none(api: Api, kind: ExecutorKind, say: Callable[[str], None]) -> None:
-    """Says so if no executor of a kind is alive now."""
-    if not _is_alive(api, kind):
-        say(_gone(kind))
+    """Says so if nobody is alive now who could do the work."""
+    for line in _missing(api, kind).values():
+        say(line)
 
 
-def _is_alive(api: Api, kind: ExecutorKind) -> bool:
-    return any(executor.kind is kind and executor.status == _READY for executor in api.executors())
-
-
-def _gone(kind: ExecutorKind) -> str:
-    return (
-        f"Waiting for an executor of kind '{kind}': none is alive. "
-        f"Start `tcloud executor {kind}` where the warehouse is; `tcloud executors list` shows what there is."
-    )
+def _missing(api: Api, kind: ExecutorKind) -> dict[str, str]:
+    """Who is missing, and what to say of it."""
+    missing = {}
+    if not api.control_workers():
+        missing["A control worker"] = (
+            "Waiting for a control worker: Temporal has not heard of one for two minutes. Start `tcloud worker`."
+        )
+    if not any(executor.kind is kind and executor.status == _READY for executor in api.executors()):
+        missing[f"An executor of kind '{kind}'"] = (
+            f"Waiting for an executor of kind '{kind}': none is alive. "
+            f"Start `tcloud executor {kind}` where the warehouse is; `tcloud executors list` shows what there is."
+        )
+    return missing

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 __all__ = [
     "Bootstrap",
+    "ControlWorker",
     "Executor",
     "ExecutorHeartbeat",
     "ExecutorKind",
@@ -59,6 +60,13 @@ class HeartbeatAnswer(BaseModel):
 class Executor(ExecutorHeartbeat):
     """An executor as `tcloud executors list` shows it."""
 
+    last_seen_at: datetime
+
+
+class ControlWorker(BaseModel):
+    """A control worker, which schedules plans and runs, as Temporal sees it."""
+
+    identity: str
     last_seen_at: datetime
 
 

@@ -57,6 +57,7 @@ def test_a_run_that_is_not_followed(scheduled: RunningServer, tmp_path: Path) ->
         with following(scheduled, tmp_path, "runs", "start", "--no-follow") as (process, output):
             assert process.wait(60) == 0
             assert "Waiting for an executor of kind 'run': none is alive." in output.read_text()
+            assert "Waiting for a control worker: " in output.read_text()
             assert "scheduled" in output.read_text()
 
 
