@@ -141,15 +141,17 @@ class RunnerBackedActivities(ExecutorActivities):
         scheduled = run.trigger == "schedule"
         if not scheduled:
             options = (await self._api.begin_run(run_id, run.environment, run.trigger)).model_dump()
+        # What is due is not a matter of this machine's clock.
+        now = int(activity.info().current_attempt_scheduled_time.timestamp() * 1000)
         if options.get("execution_time") is None:
-            # What is due is not a matter of this machine's clock.
-            options["execution_time"] = int(activity.info().current_attempt_scheduled_time.timestamp() * 1000)
+            options["execution_time"] = now
         environment = await self._api.environment(run.environment)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
             "environment": run.environment,
             "options": options,
+            "now": now,
             "gateway": environment.gateway if environment else None,
             "default_catalog": environment.default_catalog if environment else None,
         }

@@ -15,6 +15,7 @@ __all__ = ["LeaseKeeper", "LeaseLostError"]
 
 _log = structlog.get_logger(__name__)
 _RENEWALS_PER_LEASE = 4
+_CHECKS_PER_LEASE = 16
 
 
 class LeaseLostError(Exception):
@@ -67,17 +68,29 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renews until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_renewing())
+            # Beside the renewals: one that gets no answer holds nobody up.
+            tasks.create_task(self._keep_watch())
+
+    async def _keep_renewing(self) -> None:
+        per_lease = _RENEWALS_PER_LEASE
         while True:
-            await asyncio.sleep(self._lease_seconds / _RENEWALS_PER_LEASE)
-            if self._held:
-                await self._renew()
+            await asyncio.sleep(self._lease_seconds / per_lease)
+            is_renewed = not self._held or await self._renew()
+            per_lease = _RENEWALS_PER_LEASE if is_renewed else _CHECKS_PER_LEASE
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / _CHECKS_PER_LEASE)
             # An executor that cannot renew stops before the lease ends, not when it notices that it has.
             margin = self._lease_seconds / _RENEWALS_PER_LEASE
             for evaluation_id, held in self._held.items():
                 if _now() > held.expires - margin:
                     self._lose(evaluation_id, held)
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> bool:
+        """Whether the server has answered."""
         asked = {evaluation_id: held.fence for evaluation_id, held in self._held.items()}
         at = _now()
         try:
@@ -87,7 +100,7 @@ class LeaseKeeper:
             )
         except (httpx.HTTPError, RefusedError, TimeoutError) as error:
             _log.warning("leases_not_renewed", evaluations=len(asked), reason=str(error) or type(error).__name__)
-            return
+            return False
         for evaluation_id in asked:
             held = self._held.get(evaluation_id)
             if held is None or held.fence != asked[evaluation_id]:
@@ -96,6 +109,7 @@ class LeaseKeeper:
                 self._lose(evaluation_id, held)
             else:
                 held.expires = at + self._lease_seconds
+        return True
 
     def _lose(self, evaluation_id: str, held: _Held) -> None:
         if not held.lost:

@@ -53,15 +53,15 @@ def start_unit(
     if standing.is_held:
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"executor {standing.executor}")
     snapshot = execution.snapshots[unit.snapshot]
-    if standing.preempted_by is not None and not promoted.contain(
-        transaction, execution.environment, standing.preempted_by, snapshot
-    ):
+    if standing.preempted_by is not None:
         if standing.exits_on_update:
             reason = f"Plan {standing.preempted_by} changed environment '{execution.environment}'."
             set_run_status(transaction, execution.owner_id, Status.PREEMPTED, reason)
             return UnitStarted(verdict=Verdict.STOP)
-        reason = f"Plan {standing.preempted_by} replaced it."
-        return _skipped(transaction, start, execution, unit, snapshot, reason, Status.PREEMPTED)
+        after = promoted.after(transaction, execution.environment, standing.preempted_by)
+        if after.get(snapshot.name) != snapshot.identifier:
+            reason = f"Plan {standing.preempted_by} {'replaced' if snapshot.name in after else 'removed'} it."
+            return _skipped(transaction, start, execution, unit, snapshot, reason, Status.PREEMPTED)
     expires = datetime.now(UTC) + lease
     claimed = claim_table(transaction, execution, snapshot, expires)
     if claimed.holder is not None:

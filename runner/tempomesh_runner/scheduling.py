@@ -26,6 +26,7 @@ def prepare_run(
     execution_id: str,
     environment: str,
     options: dict[str, t.Any],
+    now: int,
     gateway: str | None,
     default_catalog: str | None,
 ) -> dict[str, t.Any]:
@@ -37,6 +38,8 @@ def prepare_run(
         execution_id: What the execution is to be called: a run has more than one if a plan changes its environment.
         environment: The environment.
         options: The options of `sqlmesh run` (`RunOptions`).
+        now: The time, in milliseconds, by a clock that all executors share: one that is slow by a second would find
+            nothing due at a tick.
         gateway: The gateway that the environment was planned with; None is the executor's default, with its catalog.
         default_catalog: The default catalog that it was planned with.
 
@@ -71,7 +74,7 @@ def prepare_run(
     selected = options.get("select_models")
     merged_intervals = scheduler.merged_missing_intervals(
         start,
-        end,
+        now if end is None else end,
         execution_time,
         deployability_index=deployability_index,
         ignore_cron=bool(options.get("ignore_cron")),

@@ -1,18 +1,15 @@
 """A project whose units take a while, the processes that can be disturbed meanwhile, and the check that ends it all."""
 
 import json
-from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-import psutil
-import psycopg2
 
 from tcloud.errors import TcloudError
 from tcloud.wire.runs import Run
 from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
+from tests.fixtures.processes import StackProcesses
+from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack
 
 __all__ = ["ENVIRONMENT", "SLEEPERS", "Chaos"]
@@ -29,8 +26,6 @@ SELECT
 """
 SUM = "MODEL (name chaos.sum, kind FULL); SELECT COUNT(*) AS days FROM chaos.m0 JOIN chaos.m1 USING (day)"
 
-Process = psutil.Process
-
 
 class Chaos:
     """The project on a stack, and one run of it a day.
@@ -42,6 +37,8 @@ class Chaos:
 
     def __init__(self, stack: RunningStack, folder: Path):
         self.stack = stack
+        self.records = Records(stack)
+        self.processes = StackProcesses(stack)
         self._project = folder
         self._day = FIRST_DAY
 
@@ -93,60 +90,19 @@ class Chaos:
     def check(self) -> None:
         """Every interval that was due is recorded once, tables hold each day once, and nothing is held any more."""
         days = self._day - 1
-        recorded = self._ask("tempomesh", f"SELECT name, start_ts, end_ts FROM {self._state()}._intervals")
-        counts = Counter((str(name), start, end) for name, start, end in recorded if "chaos" in str(name))
-        assert set(counts.values()) == {1}, f"recorded more than once: {[k for k, n in counts.items() if n > 1]}"
+        recorded = {name: count for (name, _), count in self.records.days(ENVIRONMENT).items()}
         for number in range(SLEEPERS):
-            mine = [row for row in counts if f'"m{number}"' in row[0]]
-            assert sum((end - start) // 86_400_000 for _, start, end in mine) == days, f"m{number} misses days"
-            rows = self._ask("warehouse", f"SELECT day FROM chaos__{ENVIRONMENT}.m{number} ORDER BY day")
+            assert recorded[f"m{number}"] == days, f"m{number} misses days"
+            rows = self.records.ask("warehouse", f"SELECT day FROM chaos__{ENVIRONMENT}.m{number} ORDER BY day")
             # The first plan writes its days at once, as one row of their first.
             assert len(rows) == len(set(rows)) == days - (FIRST_DAY - 1) + 1, f"m{number} has {rows}"
-        eventually(lambda: self._ask("tempomesh", "SELECT COUNT(*) FROM tempomesh.claims") == [(0,)], 60)
-        held = "SELECT COUNT(*) FROM tempomesh.slots WHERE holder IS NOT NULL AND lease_expires_at > now()"
-        eventually(lambda: self._ask("tempomesh", held) == [(0,)], 60)
+        self.records.nothing_is_held()
 
     def queries(self) -> int:
         """How many of the models' queries the warehouse is at."""
-        found = self._ask(
+        found = self.records.ask(
             "warehouse",
             "SELECT COUNT(*) FROM pg_stat_activity "
             "WHERE state = 'active' AND query LIKE '%chaos_slept%' AND pid <> pg_backend_pid()",
         )
         return int(found[0][0])
-
-    def process(self, *command: str) -> Process:
-        """A process of the stack, by the end of its command line."""
-        for child in self._children():
-            if tuple(child.cmdline()[-len(command) :]) == command:
-                return child
-        raise AssertionError(f"the stack has no {command}")
-
-    def server_of(self, program: str) -> Process:
-        """The first process of a database or of Temporal, by its program."""
-        for child in self._children():
-            if child.cmdline() and Path(child.cmdline()[0]).name.startswith(program):
-                return child
-        raise AssertionError(f"the stack has no {program}")
-
-    def busy_runner(self) -> Process:
-        """A runner process that evaluates; the run executor's first one prepares runs."""
-        zygote = self.process("executor", "run").children()[0]
-        return max(zygote.children(), key=lambda runner: runner.create_time())
-
-    def _children(self) -> list[Process]:
-        return psutil.Process(self.stack.process.pid).children(recursive=True)
-
-    def _state(self) -> str:
-        schema = "SELECT table_schema FROM information_schema.tables WHERE table_name = '_intervals'"
-        return str(self._ask("tempomesh", schema)[0][0])
-
-    def _ask(self, database: str, query: str) -> list[tuple[Any, ...]]:
-        dsn = self.stack.warehouse_dsn.replace("/warehouse?", f"/{database}?")
-        try:
-            connection = psycopg2.connect(dsn)
-        except psycopg2.OperationalError as error:
-            raise AssertionError(f"PostgreSQL is away: {error}") from error
-        with closing(connection), connection.cursor() as cursor:
-            cursor.execute(query)
-            return cursor.fetchall()

@@ -1,5 +1,6 @@
 """SQLMesh's `Context`, with runs on the project's executors."""
 
+import sys
 import typing as t
 from collections.abc import Callable, Collection
 
@@ -8,7 +9,7 @@ from sqlmesh.core.notification_target import NotificationTargetManager
 from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils import CompletionStatus
 from sqlmesh.utils.date import TimeLike, to_timestamp
-from sqlmesh.utils.errors import CircuitBreakerError, SQLMeshError
+from sqlmesh.utils.errors import SQLMeshError
 
 from tcloud.api.waiting import telling_of_executors
 from tcloud.errors import ConflictError, InvalidError
@@ -38,11 +39,12 @@ class RemoteContext(Context):
         """Whether the selected gateway has the cloud scheduler."""
         return isinstance(self._scheduler, RemoteCloudSchedulerConfig)
 
-    _exits_on_env_update = False
+    _exit_code: int | None = None
+    """What a run exits with if a plan changes its environment; None and 0 if it goes on then."""
 
     def run(self, environment: str | None = None, *, skip_janitor: bool = False, **kwargs: t.Any) -> CompletionStatus:
         """As SQLMesh's; the janitor is the server's business and never runs from here, and executors notify of runs."""
-        self._exits_on_env_update = bool(kwargs.get("exit_on_env_update"))
+        self._exit_code = kwargs.get("exit_on_env_update")
         own = self.notification_target_manager
         if self.is_remote:
             self.notification_target_manager = NotificationTargetManager()
@@ -106,7 +108,7 @@ class RemoteContext(Context):
             execution_time=_in_wire_form(execution_time),
             ignore_cron=ignore_cron,
             select_models=None if select_models is None else sorted(select_models),
-            exit_on_env_update=self._exits_on_env_update,
+            exit_on_env_update=bool(self._exit_code),
         )
         api = current_session().api
         try:
@@ -124,8 +126,10 @@ class RemoteContext(Context):
             telling_of_executors(api, ExecutorKind.RUN, self.console.log_status_update),
         ):
             ended = show_events(api.run_events(run.run_id), self.console, resolver)
-        if ended.status == "preempted":
-            raise CircuitBreakerError
+        if ended.status == "preempted" and self._exit_code:
+            # SQLMesh's own way out of an interrupted run asks for the completion status that such a run has not got.
+            self.console.log_warning(ended.error_message or f"Environment '{environment}' modified while running.")
+            sys.exit(self._exit_code)
         status = completion_of(run.run_id, ended)
         if ended.status == "skipped":
             self.console.log_status_update(ended.error_message or "Nothing was left to do.")

@@ -16,6 +16,7 @@ from sqlmesh.core.console import set_console
 from sqlmesh.core.plan import Plan
 from sqlmesh.core.state_sync import EngineAdapterStateSync
 from sqlmesh.core.state_sync.export_import import export_state
+from sqlmesh.utils.date import now_timestamp
 from sqlmesh.utils.errors import PlanError, SQLMeshError
 
 from tcloud.wire.executions import Execution
@@ -214,6 +215,7 @@ class Driven(Side):
             execution_id=run_id,
             environment=environment,
             options=options,
+            now=now_timestamp(),
             **self._planned_with[environment],
         )
         if prepared.get("nothing_to_do"):

@@ -370,17 +370,17 @@ def finalize(executor: httpx.Client, snapshots: list[Snapshot], plan_id: str) ->
     state.finalize(environment)
 
 
-def test_what_a_plan_replaces_is_not_started_any_more(executor: httpx.Client, snapshot: Snapshot) -> None:
+def test_what_a_plan_removes_is_not_started_any_more(executor: httpx.Client, snapshot: Snapshot) -> None:
     kept, new = snapshot, snapshot_of("stations")
     remote_state(executor).push_snapshots([new])
     prepare_run(executor, kept, "prod-1")
     in_flight = start(executor, "prod-1", 0)
 
-    finalize(executor, [new], "replacing")
+    finalize(executor, [new], "removing")
 
     left_out = start(executor, "prod-1", 1)
     assert (left_out.verdict, left_out.status) == (Verdict.SKIP, Status.PREEMPTED)
-    assert left_out.error_message == "Plan replacing replaced it."
+    assert left_out.error_message == "Plan removing removed it."
     assert finish(executor, in_flight, snapshot).status_code == 200
 
 
@@ -400,7 +400,8 @@ def test_a_run_that_exits_on_an_update_stops_and_lets_finish_what_is_in_flight(
     in_flight = start(executor, "prod-1", 0)
     other = snapshot_of("stations")
     remote_state(executor).push_snapshots([other])
-    finalize(executor, [other], "replacing")
+    # It leaves alone what the run evaluates: as with SQLMesh, any plan will do.
+    finalize(executor, [snapshot, other], "adding")
 
     assert start(executor, "prod-1", 1).verdict is Verdict.STOP
 
@@ -408,4 +409,4 @@ def test_a_run_that_exits_on_an_update_stops_and_lets_finish_what_is_in_flight(
     assert executor.post("leases", json=renewal).json() == {"lost": []}
     assert finish(executor, in_flight, snapshot).status_code == 200
     run = Run.model_validate_json(executor.get("runs/prod-1").content)
-    assert (run.status, run.error_message) == (Status.PREEMPTED, "Plan replacing changed environment 'prod'.")
+    assert (run.status, run.error_message) == (Status.PREEMPTED, "Plan adding changed environment 'prod'.")
