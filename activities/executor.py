@@ -11,10 +11,11 @@ from activities.executions import Executions
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
-from tcloud.wire.executions import Execution
+from tcloud.wire.executions import Execution, UnitKind
 from tcloud.wire.policies import EvaluationPolicy
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
+    LimitedUnits,
     PlanRef,
     PlanStages,
     RunInput,
@@ -200,6 +201,7 @@ class RunnerBackedActivities(ExecutorActivities):
             kinds="".join(_LETTERS[unit.kind] for unit in execution.units),
             dependencies=[unit.dependencies for unit in execution.units],
             has_environment_statements=execution.has_environment_statements,
+            limited=_limited_units(execution),
         )
 
 
@@ -211,8 +213,19 @@ def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:
             "retries": limits.retries,
             "retry_backoff_seconds": limits.retry_backoff_seconds,
             "timeout_seconds": limits.evaluation_timeout_seconds,
+            "concurrent_evaluations": limits.concurrent_evaluations,
         }
         snapshot.update({name: value for name, value in asked.items() if value is not None})
+
+
+def _limited_units(execution: Execution) -> list[LimitedUnits]:
+    """The units of models of which not all may be evaluated at a time."""
+    units: dict[int, list[int]] = {}
+    for number, unit in enumerate(execution.units):
+        if execution.snapshots[unit.snapshot].concurrent_evaluations and unit.kind is not UnitKind.DUMMY:
+            units.setdefault(unit.snapshot, []).append(number)
+    limits = ((execution.snapshots[snapshot].concurrent_evaluations or 0, found) for snapshot, found in units.items())
+    return [LimitedUnits(units=found, at_once=limit) for limit, found in limits if len(found) > limit]
 
 
 def _report_of(units: UnitRef) -> Report:

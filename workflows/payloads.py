@@ -13,6 +13,7 @@ __all__ = [
     "EnvironmentRef",
     "EnvironmentState",
     "ExecutionRef",
+    "LimitedUnits",
     "MaintenanceInput",
     "MaintenanceOutcome",
     "PlanInput",
@@ -117,6 +118,13 @@ class StageResult(BaseModel):
     error: ErrorText | None = None
 
 
+class LimitedUnits(BaseModel):
+    """Units of one model that are evaluated no more than so many at a time."""
+
+    units: list[int]
+    at_once: int
+
+
 class UnitGraph(BaseModel):
     """The shape of an execution's unit DAG.
 
@@ -131,6 +139,8 @@ class UnitGraph(BaseModel):
     has_environment_statements: bool = False
     has_notifications: bool = False
     """Somebody is to be notified of the run."""
+    limited: list[LimitedUnits] = []
+    """Units of models whose evaluations have a limit, where there are more units than that."""
     error: ErrorText | None = None
     """The preparation failed for good (a signal raised, a macro is broken)."""
 

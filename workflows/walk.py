@@ -5,6 +5,7 @@ everything downstream of it along, and everything else goes on.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from workflows.payloads import UnitGraph, UnitReport, UnitState
@@ -20,6 +21,20 @@ _MAX_BUNDLE = 25
 _SHARES = 16
 """A bundle is at most this part of what is ready, so that every slot of every executor gets its share, and the last
 bundles are small. It is what parallel loops call guided self-scheduling."""
+
+
+@dataclass
+class _Group:
+    """Units of one model that are not to be evaluated all at a time."""
+
+    at_once: int
+    out: int = 0
+    held: list[int] = field(default_factory=list)
+    """Ready units whose turn has not come, as a heap."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.out >= self.at_once
 
 
 class UnitWalk:
@@ -42,6 +57,10 @@ class UnitWalk:
                 self._dependents[dependency].append(number)
         self._out: set[int] = set()
         self._alone: set[int] = set()
+        self._groups = [_Group(limited.at_once) for limited in graph.limited]
+        self._group_of = {
+            n: group for group, units in zip(self._groups, graph.limited, strict=True) for n in units.units
+        }
         self._limit = _MAX_BUNDLE
         self._ready = [n for n in range(count) if self._is_ready(n)]
         heapify(self._ready)
@@ -57,6 +76,9 @@ class UnitWalk:
         A bundle is a share of the ready units, each followed by the chain of units that wait only for the one before:
         nothing could run beside those anyway. An evaluation costs a fraction of an activity; where units turn out to
         take long, bundles get as small as one.
+
+        A unit of a model whose evaluations have a limit is a bundle of its own, and waits here for its turn: an
+        executor could only ask the server for it again and again.
         """
         bundle: list[int] = []
         wanted = self._share()
@@ -67,17 +89,21 @@ class UnitWalk:
             if self._graph.kinds[number] == DUMMY:
                 self._done(number)
                 continue
-            if number in self._alone:
+            group = self._group_of.get(number)
+            if group is not None and group.is_full:
+                heappush(group.held, number)
+                continue
+            if group is not None or number in self._alone:
                 if bundle:
                     heappush(self._ready, number)
                     break
-                self._out.add(number)
+                self._go(number)
                 return [number]
             bundle.append(number)
-            self._out.add(number)
+            self._go(number)
             for chained in self._chain_after(number, _MAX_BUNDLE - len(bundle)):
                 bundle.append(chained)
-                self._out.add(chained)
+                self._go(chained)
             wanted -= 1
         return bundle
 
@@ -100,7 +126,7 @@ class UnitWalk:
                 case UnitReport.FAILED:
                     self.fail(number)
                 case UnitReport.SKIPPED | UnitReport.PREEMPTED:
-                    self._out.discard(number)
+                    self._leave(number)
                     self._states[number] = UnitState.SKIPPED
                     self._skip_dependents(number)
                 case UnitReport.CLAIMED | UnitReport.TROUBLE | UnitReport.RETRY:
@@ -122,15 +148,29 @@ class UnitWalk:
 
     def fail(self, number: int) -> None:
         """Marks a unit as failed and everything downstream of it as skipped."""
-        self._out.discard(number)
+        self._leave(number)
         self._states[number] = UnitState.FAILED
         self._skip_dependents(number)
+
+    def _go(self, number: int) -> None:
+        self._out.add(number)
+        if (group := self._group_of.get(number)) is not None:
+            group.out += 1
+
+    def _leave(self, number: int) -> None:
+        group = self._group_of.get(number)
+        if group is not None and number in self._out:
+            group.out -= 1
+            if group.held:
+                # What is held is ready: all that it waits for was done, and nothing but its own turn can end it.
+                heappush(self._ready, heappop(group.held))
+        self._out.discard(number)
 
     def _share(self) -> int:
         return min(self._limit, -(-len(self._ready) // _SHARES))
 
     def _done(self, number: int) -> None:
-        self._out.discard(number)
+        self._leave(number)
         self._states[number] = UnitState.DONE
         for dependent in self._dependents[number]:
             self._missing[dependent] -= 1
@@ -138,7 +178,7 @@ class UnitWalk:
                 heappush(self._ready, dependent)
 
     def _release(self, number: int) -> None:
-        self._out.discard(number)
+        self._leave(number)
         if self._is_ready(number):
             heappush(self._ready, number)
 
@@ -147,7 +187,7 @@ class UnitWalk:
         while pending:
             dependent = pending.pop()
             if self._states[dependent] is UnitState.WAITING:
-                self._out.discard(dependent)
+                self._leave(dependent)
                 self._states[dependent] = UnitState.SKIPPED
                 pending.extend(self._dependents[dependent])
 
@@ -160,6 +200,6 @@ class UnitWalk:
             if len(dependents) != 1 or len(self._graph.dependencies[dependents[0]]) != 1:
                 return
             number = dependents[0]
-            if self._graph.kinds[number] == DUMMY or number in self._alone:
+            if self._graph.kinds[number] == DUMMY or number in self._alone or number in self._group_of:
                 return
             yield number
