@@ -13,6 +13,7 @@ from workflows.payloads import (
     ExecutionRef,
     MaintenanceInput,
     MaintenanceOutcome,
+    PlanNotice,
     PlanOutcome,
     PlanRef,
     PlanStages,
@@ -77,6 +78,11 @@ class ExecutorActivities(ABC):
     @abstractmethod
     async def notify_run(self, notice: RunNotice) -> None:
         """Tells whom the executor's configuration names how a run goes; at most once."""
+
+    @activity.defn
+    @abstractmethod
+    async def notify_plan(self, notice: PlanNotice) -> None:
+        """Tells whom the executor's configuration names how a plan goes; at most once."""
 
     @activity.defn
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel
 
 __all__ = [
+    "RUN_STOPPED",
     "EnvironmentRef",
     "EnvironmentState",
     "ExecutionRef",
@@ -17,6 +18,7 @@ __all__ = [
     "MaintenanceInput",
     "MaintenanceOutcome",
     "PlanInput",
+    "PlanNotice",
     "PlanOutcome",
     "PlanRef",
     "PlanStages",
@@ -39,6 +41,9 @@ __all__ = [
     "Walk",
 ]
 
+RUN_STOPPED = "run_stopped"
+"""Of a notification about a run that came to an end before its own: its record says whether a plan preempted it, which
+SQLMesh tells as `run_end`, or it was cancelled, which is a `run_failure`."""
 
 _LONGEST_ERROR = 4000
 _ROOM_FOR_THE_REST = 40
@@ -102,6 +107,8 @@ class PlanStages(BaseModel):
 
     stages: list[StageSummary] = []
     error: ErrorText | None = None
+    has_notifications: bool = False
+    """Somebody is to be notified of the plan."""
 
 
 class StageRef(BaseModel):
@@ -282,9 +289,18 @@ class RunOutcome(BaseModel):
 
 
 class RunNotice(BaseModel):
-    """A notification about a run: SQLMesh's `run_start`, `run_end` or `run_failure`."""
+    """A notification about a run: SQLMesh's `run_start`, `run_end` or `run_failure`, or `RUN_STOPPED`."""
 
     run_id: str
+    environment: str
+    event: str
+    error: ErrorText | None = None
+
+
+class PlanNotice(BaseModel):
+    """A notification about a plan: SQLMesh's `apply_start`, `apply_end` or `apply_failure`."""
+
+    plan_id: str
     environment: str
     event: str
     error: ErrorText | None = None

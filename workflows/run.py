@@ -7,7 +7,16 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
-    from workflows.payloads import ExecutionRef, RunInput, RunNotice, RunOutcome, StatementsRef, UnitState, Walk
+    from workflows.payloads import (
+        RUN_STOPPED,
+        ExecutionRef,
+        RunInput,
+        RunNotice,
+        RunOutcome,
+        StatementsRef,
+        UnitState,
+        Walk,
+    )
     from workflows.policies import NOTIFICATION, PLANNING, RECORD
     from workflows.ticks import gives_way
     from workflows.units import UnitsWorkflow
@@ -16,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["RunWorkflow"]
 
 _EVENTS = {"success": "run_end", "failed": "run_failure"}
+_STOPPED_ONES = "a-run-that-was-stopped-is-told-of"
+"""What patches the histories of runs of whose end nobody was notified, because they were stopped."""
 
 
 @workflow.defn
@@ -27,6 +38,7 @@ class RunWorkflow(UnitsWorkflow):
     """
 
     _has_notifications = False
+    _is_stopped = False
 
     @workflow.run
     async def run(self, run: RunInput) -> RunOutcome:
@@ -84,8 +96,7 @@ class RunWorkflow(UnitsWorkflow):
             **RECORD,
         )
         failures = run.failures + len(failed)
-        # A run that was stopped neither ended well nor failed, and whoever stopped it knows.
-        self._has_notifications = self._has_notifications and not walk.stopped
+        self._is_stopped = walk.stopped
         if walk.preempted and not walk.stopped:
             # What a plan has replaced was left out: the next round takes what is new in its place.
             workflow.continue_as_new(
@@ -123,7 +134,10 @@ class RunWorkflow(UnitsWorkflow):
             outcome,
             **RECORD,
         )
-        if event := _EVENTS.get(status):
+        if status == "aborted" or self._is_stopped:
+            if self._has_notifications and workflow.patched(_STOPPED_ONES):
+                await self._notify(run, RUN_STOPPED)
+        elif event := _EVENTS.get(status):
             await self._notify(run, event, error)
         return outcome
 
