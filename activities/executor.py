@@ -165,8 +165,11 @@ class RunnerBackedActivities(ExecutorActivities):
         if not scheduled:
             options = (await self._api.begin_run(run_id, run.environment, run.trigger)).model_dump()
         if options.get("execution_time") is None:
-            # What is due is not a matter of this machine's clock.
-            options["execution_time"] = int(activity.info().current_attempt_scheduled_time.timestamp() * 1000)
+            # What is due is not a matter of this machine's clock. A tick may have waited for an executor while others
+            # came and left their work to it; a run by hand is of the moment at which it was asked for.
+            info = activity.info()
+            moment = info.started_time if scheduled else info.current_attempt_scheduled_time
+            options["execution_time"] = int(moment.timestamp() * 1000)
         environment = await self._api.environment(run.environment)
         arguments = {
             "run_id": run_id,

@@ -52,6 +52,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 activities.sync_schedules,
                 activities.reconcile_schedules,
                 activities.has_later_tick,
+                activities.has_waiting_tick,
             ],
             workflow_runner=SandboxedWorkflowRunner(
                 restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)

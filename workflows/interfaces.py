@@ -127,3 +127,8 @@ class ControlActivities(ABC):
     @abstractmethod
     async def has_later_tick(self, tick: TickRef) -> bool:
         """Whether a run that another tick of the environment started later is waiting or under way."""
+
+    @activity.defn
+    @abstractmethod
+    async def has_waiting_tick(self, tick: TickRef) -> bool:
+        """Whether a run that another tick of the environment started earlier is waiting for an executor."""

@@ -14,11 +14,12 @@ with workflow.unsafe.imports_passed_through():
         RunNotice,
         RunOutcome,
         StatementsRef,
+        UnitGraph,
         UnitState,
         Walk,
     )
     from workflows.policies import NOTIFICATION, PLANNING, RECORD
-    from workflows.ticks import gives_way
+    from workflows.ticks import gives_way, prepare_tick
     from workflows.units import UnitsWorkflow
     from workflows.walk import DUMMY
 
@@ -60,12 +61,10 @@ class RunWorkflow(UnitsWorkflow):
         if walk is not None:
             self._has_notifications = walk.graph.has_notifications
         else:
-            graph = await workflow.execute_activity_method(
-                ExecutorActivities.prepare_run,
-                run,
-                task_queue=ExecutorQueue.RUN,
-                **PLANNING,
-            )
+            graph = await self._prepare(run)
+            if graph is None:
+                # Should an executor have begun with it before it was lost, its record goes.
+                return await self._record(run, "nothing_to_do")
             self._has_notifications = graph.has_notifications
             if run.round == 1 and not graph.nothing_to_do:
                 await self._notify(run, "run_start")
@@ -109,6 +108,16 @@ class RunWorkflow(UnitsWorkflow):
         if not walk.stopped and _is_all_skipped(walk):
             return await self._record(run, "skipped", "Other plans or runs are evaluating all that is due.")
         return await self._record(run, "success")
+
+    async def _prepare(self, run: RunInput) -> UnitGraph | None:
+        if run.trigger == "schedule" and run.round == 1:
+            return await prepare_tick(run, _run_id())
+        return await workflow.execute_activity_method(
+            ExecutorActivities.prepare_run,
+            run,
+            task_queue=ExecutorQueue.RUN,
+            **PLANNING,
+        )
 
     async def _statements(self, run: RunInput, walk: Walk, runtime_stage: str) -> str | None:
         result = await workflow.execute_activity_method(
