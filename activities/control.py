@@ -76,6 +76,10 @@ class ServerBackedControlActivities(ControlActivities):
     async def has_later_tick(self, tick: TickRef) -> bool:
         return await self._schedules.has_later_tick(tick)
 
+    @activity.defn
+    async def has_waiting_tick(self, tick: TickRef) -> bool:
+        return await self._schedules.has_waiting_tick(tick)
+
 
 def _warning(left_out: UnscheduledCron) -> dict[str, object]:
     message = (

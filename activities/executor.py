@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Container
 from typing import Any
 
 from temporalio import activity
@@ -11,10 +12,14 @@ from activities.executions import Executions
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
-from tcloud.wire.executions import Execution
+from tcloud.wire.executions import Execution, OwnerKind, UnitKind
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
+    RUN_STOPPED,
+    LimitedUnits,
+    PlanNotice,
     PlanRef,
     PlanStages,
     RunInput,
@@ -45,7 +50,7 @@ class RunnerBackedActivities(ExecutorActivities):
         runners: The processes that SQLMesh runs in.
         executions: The execution documents.
         units: Evaluates units.
-        notifies_of_runs: Whether the configuration here names somebody to be notified of runs.
+        notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
     """
 
     def __init__(
@@ -55,18 +60,19 @@ class RunnerBackedActivities(ExecutorActivities):
         executions: Executions,
         units: UnitBundles,
         *,
-        notifies_of_runs: bool = False,
+        notifies_of: Container[OwnerKind] = (),
     ):
         self._api = api
         self._runners = runners
         self._executions = executions
         self._units = units
-        self._notifies_of_runs = notifies_of_runs
+        self._notifies_of = notifies_of
 
     @activity.defn
     async def build_stages(self, plan: PlanRef) -> PlanStages:
         async with beating():
-            return await infrastructure_errors(self._build_stages(plan))
+            stages = await infrastructure_errors(self._build_stages(plan))
+            return stages.model_copy(update={"has_notifications": OwnerKind.PLAN in self._notifies_of})
 
     @activity.defn
     async def apply_stage(self, stage: StageRef) -> StageResult:
@@ -82,7 +88,7 @@ class RunnerBackedActivities(ExecutorActivities):
     async def prepare_run(self, run: RunInput) -> UnitGraph:
         async with beating():
             graph = await infrastructure_errors(self._prepare_run(run))
-            return graph.model_copy(update={"has_notifications": self._notifies_of_runs})
+            return graph.model_copy(update={"has_notifications": OwnerKind.RUN in self._notifies_of})
 
     @activity.defn
     async def run_statements(self, statements: StatementsRef) -> StageResult:
@@ -91,18 +97,35 @@ class RunnerBackedActivities(ExecutorActivities):
 
     @activity.defn
     async def notify_run(self, notice: RunNotice) -> None:
-        details = {"environment": notice.environment}
+        await infrastructure_errors(self._notify_run(notice))
+
+    @activity.defn
+    async def notify_plan(self, notice: PlanNotice) -> None:
+        details = {"environment": notice.environment, "plan_id": notice.plan_id}
         if notice.error is not None:
-            details = {"exc": f"Run {notice.run_id} of environment '{notice.environment}': {notice.error}"}
-        await infrastructure_errors(
-            self._runners.plan_task("notify", {"event": notice.event, "details": details}, notice.run_id)
-        )
+            details["exc"] = notice.error
+        await infrastructure_errors(self._notify(notice.event, details, notice.plan_id))
 
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:
         async with beating():
             report = _report_of(units)
             return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
+
+    async def _notify_run(self, notice: RunNotice) -> None:
+        event, error = notice.event, notice.error
+        if event == RUN_STOPPED:
+            record = await self._api.run(notice.run_id)
+            event, error = "run_end", None
+            if record.status is not Status.PREEMPTED:
+                event, error = "run_failure", record.error_message or "The run was cancelled."
+        details = {"environment": notice.environment}
+        if error is not None:
+            details = {"exc": f"Run {notice.run_id} of environment '{notice.environment}': {error}"}
+        await self._notify(event, details, notice.run_id)
+
+    async def _notify(self, event: str, details: dict[str, str], owner_id: str) -> None:
+        await self._runners.plan_task("notify", {"event": event, "details": details}, owner_id)
 
     async def _build_stages(self, plan: PlanRef) -> PlanStages:
         record = await self._api.plan(plan.plan_id)
@@ -141,8 +164,11 @@ class RunnerBackedActivities(ExecutorActivities):
         scheduled = run.trigger == "schedule"
         if not scheduled:
             options = (await self._api.begin_run(run_id, run.environment, run.trigger)).model_dump()
-        # What is due is not a matter of this machine's clock.
-        now = int(activity.info().current_attempt_scheduled_time.timestamp() * 1000)
+        # What is due is not a matter of this machine's clock. A tick may have waited for an executor while others came
+        # and left their work to it; a run by hand is of the moment at which it was asked for.
+        info = activity.info()
+        moment = info.started_time if scheduled else info.current_attempt_scheduled_time
+        now = int(moment.timestamp() * 1000)
         if options.get("execution_time") is None:
             options["execution_time"] = now
         environment = await self._api.environment(run.environment)
@@ -202,6 +228,7 @@ class RunnerBackedActivities(ExecutorActivities):
             kinds="".join(_LETTERS[unit.kind] for unit in execution.units),
             dependencies=[unit.dependencies for unit in execution.units],
             has_environment_statements=execution.has_environment_statements,
+            limited=_limited_units(execution),
         )
 
 
@@ -213,8 +240,19 @@ def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:
             "retries": limits.retries,
             "retry_backoff_seconds": limits.retry_backoff_seconds,
             "timeout_seconds": limits.evaluation_timeout_seconds,
+            "concurrent_evaluations": limits.concurrent_evaluations,
         }
         snapshot.update({name: value for name, value in asked.items() if value is not None})
+
+
+def _limited_units(execution: Execution) -> list[LimitedUnits]:
+    """The units of models of which not all may be evaluated at a time."""
+    units: dict[int, list[int]] = {}
+    for number, unit in enumerate(execution.units):
+        if execution.snapshots[unit.snapshot].concurrent_evaluations and unit.kind is not UnitKind.DUMMY:
+            units.setdefault(unit.snapshot, []).append(number)
+    limits = ((execution.snapshots[snapshot].concurrent_evaluations or 0, found) for snapshot, found in units.items())
+    return [LimitedUnits(units=found, at_once=limit) for limit, found in limits if len(found) > limit]
 
 
 def _report_of(units: UnitRef) -> Report:

@@ -1,4 +1,4 @@
-"""Which models of an environment SQLMesh would evaluate on which cron."""
+"""Which models of an environment SQLMesh would evaluate, or restate, on which cron."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from croniter.croniter import CroniterBadDateError
+from sqlmesh.core import constants as c
 from sqlmesh.core.environment import Environment
 from sqlmesh.core.model.kind import ModelKindName
 from sqlmesh.core.snapshot import SnapshotTableInfo
@@ -52,7 +53,7 @@ class EnvironmentCrons:
         found = transaction.state.get_environment(environment)
         if found is None:
             return EnvironmentFacts(0, ())
-        facts = EnvironmentFacts(_count_models(found), tuple(_groups(transaction, found.snapshots)))
+        facts = EnvironmentFacts(_count_models(found), tuple(_groups(transaction, found)))
         with self._lock:
             self._kept[key[0], environment, found.plan_id] = facts
             while len(self._kept) > _KEPT:
@@ -79,13 +80,19 @@ def _count_models(environment: Environment) -> int:
     return sum(1 for snapshot in environment.promoted_snapshots if snapshot.is_model)
 
 
-def _groups(transaction: Transaction, snapshots: Iterable[SnapshotTableInfo]) -> Iterator[CronGroup]:
-    candidates = [s for s in snapshots if s.kind_name not in _NEVER_ON_A_CRON]
-    groups: dict[tuple[str, str], list[str]] = {}
+def _groups(transaction: Transaction, environment: Environment) -> Iterator[CronGroup]:
+    candidates = [s for s in environment.snapshots if s.kind_name not in _NEVER_ON_A_CRON]
+    groups: dict[tuple[str, str], set[str]] = {}
     for name, node in _nodes(transaction, candidates):
-        if node.get("kind", {}).get("name") == ModelKindName.EXTERNAL and not node.get("audits"):
+        kind = node.get("kind", {})
+        if kind.get("name") == ModelKindName.EXTERNAL and not node.get("audits"):
             continue
-        groups.setdefault((node["cron"], node.get("cron_tz") or _UTC), []).append(name)
+        groups.setdefault((node["cron"], node.get("cron_tz") or _UTC), set()).add(name)
+        # SQLMesh restates in a run of prod, whatever woke it, and evaluates at once what it has restated: the model's
+        # own cron has ticked for those intervals before. It reads this cron in UTC.
+        restates = kind.get("auto_restatement_cron") and not kind.get("disable_restatement")
+        if restates and environment.name.lower() == c.PROD:
+            groups.setdefault((kind["auto_restatement_cron"], _UTC), set()).add(name)
     for (cron, timezone), models in sorted(groups.items()):
         yield CronGroup(cron=cron, timezone=timezone, models=sorted(models))
 

@@ -1,18 +1,21 @@
 """Slots of gateways: `concurrent_tasks` holds over all executors together, not for each of them.
 
-A slot is a lease like a claim, renewed together with the evaluation that holds it.
+A slot is a lease like a claim, renewed together with the evaluation that holds it. The limit of a model needs no slots
+of its own: its evaluations in flight are counted.
 """
 
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import and_, bindparam, exists, func, not_, select, text, update
 
 from server.database import Transaction
-from server.schema import slots
+from server.schema import evaluations, slots
+from tcloud.wire.executions import SnapshotRef, StartUnit
 from tcloud.wire.executors import Gateway
+from tcloud.wire.statuses import Status
 
-__all__ = ["provide_slots", "release_slot", "renew_slots", "slot_holder", "take_slot"]
+__all__ = ["has_room", "provide_slots", "release_slot", "renew_slots", "slot_holder", "take_slot"]
 
 _PROVIDE = text(
     """
@@ -31,6 +34,24 @@ _TAKE = text(
     )
     RETURNING number
     """
+)
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:model, 0))")
+_IN_FLIGHT = (
+    select(func.count())
+    .select_from(evaluations)
+    .where(
+        evaluations.c.project == bindparam("p_project"),
+        evaluations.c.model == bindparam("p_model"),
+        evaluations.c.status == text(f"'{Status.IN_PROGRESS.value}'"),
+        evaluations.c.lease_expires_at > func.now(),
+        # An earlier attempt at the unit itself is not in its way.
+        not_(
+            and_(
+                evaluations.c.execution_id == bindparam("p_execution"),
+                evaluations.c.unit == bindparam("p_unit"),
+            )
+        ),
+    )
 )
 
 
@@ -62,6 +83,22 @@ def take_slot(transaction: Transaction, gateway: str, holder: str, expires: date
         return True
     is_limited = exists().where(slots.c.project == project, slots.c.gateway == gateway)
     return not transaction.connection.execute(select(is_limited)).scalar()
+
+
+def has_room(transaction: Transaction, start: StartUnit, snapshot: SnapshotRef) -> bool:
+    """Whether a unit's model takes one more evaluation; until the transaction ends nobody else is told so."""
+    if snapshot.concurrent_evaluations is None:
+        return True
+    project = transaction.project.namespace
+    transaction.connection.execute(_ONE_AT_A_TIME, {"model": f"{project} {snapshot.name}"})
+    parameters = {
+        "p_project": project,
+        "p_model": snapshot.name,
+        "p_execution": start.execution_id,
+        "p_unit": start.unit,
+    }
+    in_flight = transaction.connection.execute(_IN_FLIGHT, parameters).scalar_one()
+    return bool(in_flight < snapshot.concurrent_evaluations)
 
 
 def renew_slots(transaction: Transaction, holders: Iterable[str], expires: datetime) -> None:

@@ -19,7 +19,7 @@ from server.parking import goes_behind, leave_parking, park
 from server.preemption import PromotedSnapshots
 from server.runs import set_run_status
 from server.schema import evaluations
-from server.slots import release_slot, slot_holder, take_slot
+from server.slots import has_room, release_slot, slot_holder, take_slot
 from server.unit_records import Standing, claimed_table, close_record, is_closed, open_record, record_key, standing_of
 from tcloud.wire.executions import (
     Execution,
@@ -71,6 +71,9 @@ def start_unit(
     elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
         return _skipped(transaction, start, execution, unit, snapshot, f"Run {claimed.waiting_run} waits for it.")
+    if not has_room(transaction, start, snapshot):
+        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"the concurrent evaluations of {snapshot.name}")
     gateway = (snapshot.gateway or execution.gateway).lower()
     if not take_slot(transaction, gateway, slot_holder(start.execution_id, start.unit), expires):
         release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")

@@ -52,6 +52,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 activities.sync_schedules,
                 activities.reconcile_schedules,
                 activities.has_later_tick,
+                activities.has_waiting_tick,
             ],
             workflow_runner=SandboxedWorkflowRunner(
                 restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED_THROUGH)
@@ -60,15 +61,20 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
             interceptors=[ActivityLogs()],
         )
         async with worker:
-            await _ensure_maintenance(MaintenanceSchedule(client, settings.maintenance_interval))
-            _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)
-            await stop.wait()
-            _log.info("stopping")
+            maintenance = MaintenanceSchedule(client, settings.maintenance_interval)
+            await _ensure_maintenance(maintenance)
+            keeping = asyncio.create_task(maintenance.keep())
+            try:
+                _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)
+                await stop.wait()
+                _log.info("stopping")
+            finally:
+                keeping.cancel()
 
 
 async def _ensure_maintenance(schedule: MaintenanceSchedule) -> None:
     try:
         await schedule.ensure()
     except RPCError as error:
-        # Plans and runs do without it; a worker that starts when Temporal fares better makes it.
+        # Plans and runs do without it; it is made as soon as Temporal fares better.
         _log.error("maintenance_not_scheduled", reason=error.message)

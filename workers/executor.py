@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from envmanager.errors import TaskFailedError, ZygoteFailedError
 from envmanager.pool import Role, RunnerPool, StateCallError
 from envmanager.zygote import Zygote
 from tcloud.api.executor import ExecutorApi, RefusedError
+from tcloud.wire.executions import OwnerKind
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway
 from workers.binding import ActivityLogs
 from workers.connections import (
@@ -60,13 +61,13 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
     async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
-        gateways, notifies_of_runs = await _describe(pool)
+        gateways, notifies_of = await _describe(pool)
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
         runners = RunnerCalls(pool, api)
         units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, units, notifies_of_runs=notifies_of_runs)
+        activities = _activities(api, runners, units, notifies_of=notifies_of)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         background = [
             asyncio.create_task(leases.run()),
@@ -137,7 +138,7 @@ def _require_version(known: Bootstrap) -> None:
         )
 
 
-async def _describe(pool: RunnerPool) -> tuple[list[Gateway], bool]:
+async def _describe(pool: RunnerPool) -> tuple[list[Gateway], frozenset[OwnerKind]]:
     async def no_state(method: str, _: bytes) -> bytes:
         raise StateCallError(f"'{method}' is not for this task.", "SQLMeshError", retryable=False)
 
@@ -151,7 +152,8 @@ async def _describe(pool: RunnerPool) -> tuple[list[Gateway], bool]:
         raise NotReachableError(
             f"The warehouse cannot be reached: {first_line} (set by the variables SQLMESH__GATEWAYS__…)"
         ) from error
-    return [Gateway.model_validate(gateway) for gateway in described["gateways"]], described["notifies_of_runs"]
+    notifies_of = frozenset(OwnerKind(kind) for kind in described["notifies_of"])
+    return [Gateway.model_validate(gateway) for gateway in described["gateways"]], notifies_of
 
 
 def _default(gateways: list[Gateway]) -> Gateway:
@@ -185,11 +187,11 @@ async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat, environments: 
 
 
 def _activities(
-    api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations, *, notifies_of_runs: bool
+    api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations, *, notifies_of: Container[OwnerKind]
 ) -> RunnerBackedActivities:
     executions = Executions(api)
     bundles = UnitBundles(executions, units)
-    return RunnerBackedActivities(api, runners, executions, bundles, notifies_of_runs=notifies_of_runs)
+    return RunnerBackedActivities(api, runners, executions, bundles, notifies_of=notifies_of)
 
 
 def _worker(
@@ -209,6 +211,7 @@ def _worker(
             activities.prepare_run,
             activities.run_statements,
             activities.notify_run,
+            activities.notify_plan,
             activities.evaluate,
         ],
         max_concurrent_activities=concurrency,

@@ -13,6 +13,7 @@ from workflows.payloads import (
     ExecutionRef,
     MaintenanceInput,
     MaintenanceOutcome,
+    PlanNotice,
     PlanOutcome,
     PlanRef,
     PlanStages,
@@ -80,6 +81,11 @@ class ExecutorActivities(ABC):
 
     @activity.defn
     @abstractmethod
+    async def notify_plan(self, notice: PlanNotice) -> None:
+        """Tells whom the executor's configuration names how a plan goes; at most once."""
+
+    @activity.defn
+    @abstractmethod
     async def evaluate(self, units: UnitRef) -> UnitResult:
         """Evaluates units, one after another, each once."""
 
@@ -121,3 +127,8 @@ class ControlActivities(ABC):
     @abstractmethod
     async def has_later_tick(self, tick: TickRef) -> bool:
         """Whether a run that another tick of the environment started later is waiting or under way."""
+
+    @activity.defn
+    @abstractmethod
+    async def has_waiting_tick(self, tick: TickRef) -> bool:
+        """Whether a run that another tick of the environment started earlier is waiting for an executor."""

@@ -10,12 +10,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel
 
 __all__ = [
+    "RUN_STOPPED",
     "EnvironmentRef",
     "EnvironmentState",
     "ExecutionRef",
+    "LimitedUnits",
     "MaintenanceInput",
     "MaintenanceOutcome",
     "PlanInput",
+    "PlanNotice",
     "PlanOutcome",
     "PlanRef",
     "PlanStages",
@@ -38,6 +41,9 @@ __all__ = [
     "Walk",
 ]
 
+RUN_STOPPED = "run_stopped"
+"""Of a notification about a run that came to an end before its own: its record says whether a plan preempted it, which
+SQLMesh tells as `run_end`, or it was cancelled, which is a `run_failure`."""
 
 _LONGEST_ERROR = 4000
 _ROOM_FOR_THE_REST = 40
@@ -101,6 +107,8 @@ class PlanStages(BaseModel):
 
     stages: list[StageSummary] = []
     error: ErrorText | None = None
+    has_notifications: bool = False
+    """Somebody is to be notified of the plan."""
 
 
 class StageRef(BaseModel):
@@ -117,6 +125,13 @@ class StageResult(BaseModel):
     error: ErrorText | None = None
 
 
+class LimitedUnits(BaseModel):
+    """Units of one model that are evaluated no more than so many at a time."""
+
+    units: list[int]
+    at_once: int
+
+
 class UnitGraph(BaseModel):
     """The shape of an execution's unit DAG.
 
@@ -131,6 +146,8 @@ class UnitGraph(BaseModel):
     has_environment_statements: bool = False
     has_notifications: bool = False
     """Somebody is to be notified of the run."""
+    limited: list[LimitedUnits] = []
+    """Units of models whose evaluations have a limit, where there are more units than that."""
     error: ErrorText | None = None
     """The preparation failed for good (a signal raised, a macro is broken)."""
 
@@ -272,9 +289,18 @@ class RunOutcome(BaseModel):
 
 
 class RunNotice(BaseModel):
-    """A notification about a run: SQLMesh's `run_start`, `run_end` or `run_failure`."""
+    """A notification about a run: SQLMesh's `run_start`, `run_end` or `run_failure`, or `RUN_STOPPED`."""
 
     run_id: str
+    environment: str
+    event: str
+    error: ErrorText | None = None
+
+
+class PlanNotice(BaseModel):
+    """A notification about a plan: SQLMesh's `apply_start`, `apply_end` or `apply_failure`."""
+
+    plan_id: str
     environment: str
     event: str
     error: ErrorText | None = None

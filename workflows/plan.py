@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
         EnvironmentRef,
         ExecutionRef,
         PlanInput,
+        PlanNotice,
         PlanOutcome,
         PlanRef,
         PlanStages,
@@ -21,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
         UnitState,
         Walk,
     )
-    from workflows.policies import PLANNING, RECORD
+    from workflows.policies import NOTIFICATION, PLANNING, RECORD
     from workflows.units import UnitsWorkflow
 
 __all__ = ["PlanWorkflow"]
@@ -29,6 +30,8 @@ __all__ = ["PlanWorkflow"]
 _APPLICATION_FAILED = "Plan application failed."
 """What SQLMesh says when models failed; which ones, its console has already shown."""
 
+
+_EVENTS = {"success": "apply_end", "failed": "apply_failure", "aborted": "apply_failure"}
 
 _TOGETHER = "a-stage-ends-with-the-start-of-the-next"
 """What patches the histories of plans for which each end was recorded by itself; that is a round trip more a stage."""
@@ -41,6 +44,8 @@ class _StageFailedError(Exception):
 @workflow.defn
 class PlanWorkflow(UnitsWorkflow):
     """Applies one plan; a child of its environment's workflow, with the id `plan/<environment>/<plan id>`."""
+
+    _has_notifications = False
 
     @workflow.run
     async def run(self, plan: PlanInput) -> PlanOutcome:
@@ -68,8 +73,12 @@ class PlanWorkflow(UnitsWorkflow):
                 task_queue=ExecutorQueue.APPLY,
                 **PLANNING,
             )
+            self._has_notifications = stages.has_notifications
+            if stages.has_notifications:
+                await self._notify(plan, "apply_start")
             if stages.error:
                 raise _StageFailedError(stages.error)
+        self._has_notifications = stages.has_notifications
         is_together = workflow.patched(_TOGETHER)
         ended: list[StageStatus] = []
         for stage in stages.stages[plan.next_stage :]:
@@ -147,7 +156,23 @@ class PlanWorkflow(UnitsWorkflow):
             outcome,
             **RECORD,
         )
+        if self._has_notifications and (event := _EVENTS.get(status)):
+            await self._notify(plan, event, error)
         return outcome
+
+    async def _notify(self, plan: PlanInput, event: str, error: str | None = None) -> None:
+        notice = PlanNotice(plan_id=plan.plan_id, environment=plan.environment, event=event, error=error)
+        try:
+            await workflow.execute_activity_method(
+                ExecutorActivities.notify_plan,
+                notice,
+                task_queue=ExecutorQueue.APPLY,
+                **NOTIFICATION,
+            )
+        except ActivityError as failed:
+            if is_cancelled_exception(failed):
+                raise
+            workflow.logger.warning("Nobody was notified of %s: %s", event, failed.cause or failed)
 
     async def _record_cancelled(self, plan: PlanInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.

@@ -7,15 +7,27 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
-    from workflows.payloads import ExecutionRef, RunInput, RunNotice, RunOutcome, StatementsRef, UnitState, Walk
+    from workflows.payloads import (
+        RUN_STOPPED,
+        ExecutionRef,
+        RunInput,
+        RunNotice,
+        RunOutcome,
+        StatementsRef,
+        UnitGraph,
+        UnitState,
+        Walk,
+    )
     from workflows.policies import NOTIFICATION, PLANNING, RECORD
-    from workflows.ticks import gives_way
+    from workflows.ticks import gives_way, prepare_tick
     from workflows.units import UnitsWorkflow
     from workflows.walk import DUMMY
 
 __all__ = ["RunWorkflow"]
 
 _EVENTS = {"success": "run_end", "failed": "run_failure"}
+_STOPPED_ONES = "a-run-that-was-stopped-is-told-of"
+"""What patches the histories of runs of whose end nobody was notified, because they were stopped."""
 
 
 @workflow.defn
@@ -27,6 +39,7 @@ class RunWorkflow(UnitsWorkflow):
     """
 
     _has_notifications = False
+    _is_stopped = False
 
     @workflow.run
     async def run(self, run: RunInput) -> RunOutcome:
@@ -48,12 +61,10 @@ class RunWorkflow(UnitsWorkflow):
         if walk is not None:
             self._has_notifications = walk.graph.has_notifications
         else:
-            graph = await workflow.execute_activity_method(
-                ExecutorActivities.prepare_run,
-                run,
-                task_queue=ExecutorQueue.RUN,
-                **PLANNING,
-            )
+            graph = await self._prepare(run)
+            if graph is None:
+                # Should an executor have begun with it before it was lost, its record goes.
+                return await self._record(run, "nothing_to_do")
             self._has_notifications = graph.has_notifications
             if run.round == 1 and not graph.nothing_to_do:
                 await self._notify(run, "run_start")
@@ -84,8 +95,7 @@ class RunWorkflow(UnitsWorkflow):
             **RECORD,
         )
         failures = run.failures + len(failed)
-        # A run that was stopped neither ended well nor failed, and whoever stopped it knows.
-        self._has_notifications = self._has_notifications and not walk.stopped
+        self._is_stopped = walk.stopped
         if walk.preempted and not walk.stopped:
             # What a plan has replaced was left out: the next round takes what is new in its place.
             workflow.continue_as_new(
@@ -98,6 +108,16 @@ class RunWorkflow(UnitsWorkflow):
         if not walk.stopped and _is_all_skipped(walk):
             return await self._record(run, "skipped", "Other plans or runs are evaluating all that is due.")
         return await self._record(run, "success")
+
+    async def _prepare(self, run: RunInput) -> UnitGraph | None:
+        if run.trigger == "schedule" and run.round == 1:
+            return await prepare_tick(run, _run_id())
+        return await workflow.execute_activity_method(
+            ExecutorActivities.prepare_run,
+            run,
+            task_queue=ExecutorQueue.RUN,
+            **PLANNING,
+        )
 
     async def _statements(self, run: RunInput, walk: Walk, runtime_stage: str) -> str | None:
         result = await workflow.execute_activity_method(
@@ -123,7 +143,10 @@ class RunWorkflow(UnitsWorkflow):
             outcome,
             **RECORD,
         )
-        if event := _EVENTS.get(status):
+        if status == "aborted" or self._is_stopped:
+            if self._has_notifications and workflow.patched(_STOPPED_ONES):
+                await self._notify(run, RUN_STOPPED)
+        elif event := _EVENTS.get(status):
             await self._notify(run, event, error)
         return outcome
 

@@ -1,18 +1,34 @@
-"""What a run does first: it says who it is, and gives way if it comes late and is not needed any more."""
+"""What a run does first: it says who it is, and gives way if another one does its work.
 
+Whatever is away, one run evaluates all that is due. Without a control worker ticks wait unseen, and the last one is
+run. Without an executor it is the first one that waits, and those that come after it end.
+"""
+
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain, repeat
 
 from temporalio import workflow
+from temporalio.exceptions import (
+    ActivityError,
+    TimeoutError,  # noqa: A004 - Temporal's, not Python's
+    TimeoutType,
+)
 
 with workflow.unsafe.imports_passed_through():
     from workflows.attributes import RUN_ID
-    from workflows.interfaces import ControlActivities
-    from workflows.payloads import RunInput, TickRef
-    from workflows.policies import RECORD
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.payloads import RunInput, TickRef, UnitGraph
+    from workflows.policies import PLANNING, RECORD
 
-__all__ = ["gives_way"]
+__all__ = ["gives_way", "prepare_tick"]
 
 _LATE = timedelta(minutes=1)
+_FIRST_WAITS = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5))
+_LATER_WAITS = timedelta(minutes=30)
+"""How long a tick waits for an executor before it asks whether an earlier one waits already, which it does seldom: the
+answer was no, and each time it asks adds to its history."""
+
 _CHANGE = "run-id-and-late-ticks"
 
 
@@ -35,3 +51,32 @@ async def gives_way(run: RunInput, run_id: str) -> bool:
         **RECORD,
     )
     return has_later
+
+
+async def prepare_tick(run: RunInput, run_id: str) -> UnitGraph | None:
+    """Has a tick's run prepared; None if no executor takes it up, and an earlier tick is waiting for one, too.
+
+    That one is prepared when an executor is there, later than now: it evaluates what was due for this one.
+    """
+    for wait in _waits():
+        try:
+            # Temporal ends the wait: what an executor has taken up is never given up for another tick.
+            return await workflow.execute_activity_method(
+                ExecutorActivities.prepare_run,
+                run,
+                task_queue=ExecutorQueue.RUN,
+                schedule_to_start_timeout=wait,
+                **PLANNING,
+            )
+        except ActivityError as error:
+            cause = error.cause
+            if not isinstance(cause, TimeoutError) or cause.type is not TimeoutType.SCHEDULE_TO_START:
+                raise
+        tick = TickRef(environment=run.environment, run_id=run_id, started_at=workflow.info().workflow_start_time)
+        if await workflow.execute_activity_method(ControlActivities.has_waiting_tick, tick, **RECORD):
+            return None
+    return None
+
+
+def _waits() -> Iterator[timedelta]:
+    return chain(_FIRST_WAITS, repeat(_LATER_WAITS))

@@ -5,6 +5,7 @@ everything downstream of it along, and everything else goes on.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from workflows.payloads import UnitGraph, UnitReport, UnitState
@@ -28,6 +29,20 @@ _SHARES = 16
 bundles are small. It is what parallel loops call guided self-scheduling."""
 
 
+@dataclass
+class _Group:
+    """Units of one model that are not to be evaluated all at a time."""
+
+    at_once: int
+    out: int = 0
+    held: list[int] = field(default_factory=list)
+    """Ready units whose turn has not come, as a heap."""
+
+    @property
+    def is_full(self) -> bool:
+        return self.out >= self.at_once
+
+
 class UnitWalk:
     """Which units of a DAG are ready, given how the others ended.
 
@@ -48,6 +63,10 @@ class UnitWalk:
                 self._dependents[dependency].append(number)
         self._out: set[int] = set()
         self._alone: set[int] = set()
+        self._groups = [_Group(limited.at_once) for limited in graph.limited]
+        self._group_of = {
+            n: group for group, units in zip(self._groups, graph.limited, strict=True) for n in units.units
+        }
         self._limit = _MAX_BUNDLE
         self._ready = [n for n in range(count) if self._is_ready(n)]
         heapify(self._ready)
@@ -73,6 +92,9 @@ class UnitWalk:
         A bundle is a share of the ready units, each followed by those that wait only for units of the bundle. An
         evaluation costs a fraction of an activity; where units turn out to take long, bundles get as small as one, or
         as a chain, beside which nothing could run anyway.
+
+        A unit of a model whose evaluations have a limit is a bundle of its own, and waits here for its turn: an
+        executor could only ask the server for it again and again.
         """
         bundle: list[int] = []
         wanted = self._share()
@@ -83,14 +105,18 @@ class UnitWalk:
             if self._graph.kinds[number] == DUMMY:
                 self._done(number)
                 continue
-            if number in self._alone:
+            group = self._group_of.get(number)
+            if group is not None and group.is_full:
+                heappush(group.held, number)
+                continue
+            if group is not None or number in self._alone:
                 if bundle:
                     heappush(self._ready, number)
                     break
-                self._out.add(number)
+                self._go(number)
                 return [number]
             bundle.append(number)
-            self._out.add(number)
+            self._go(number)
             self._take_what_follows(bundle, number)
             wanted -= 1
         return bundle
@@ -114,7 +140,7 @@ class UnitWalk:
                 case UnitReport.FAILED:
                     self.fail(number)
                 case UnitReport.SKIPPED | UnitReport.PREEMPTED:
-                    self._out.discard(number)
+                    self._leave(number)
                     self._states[number] = UnitState.SKIPPED
                     self._skip_dependents(number)
                 case UnitReport.CLAIMED | UnitReport.TROUBLE | UnitReport.RETRY:
@@ -136,15 +162,29 @@ class UnitWalk:
 
     def fail(self, number: int) -> None:
         """Marks a unit as failed and everything downstream of it as skipped."""
-        self._out.discard(number)
+        self._leave(number)
         self._states[number] = UnitState.FAILED
         self._skip_dependents(number)
+
+    def _go(self, number: int) -> None:
+        self._out.add(number)
+        if (group := self._group_of.get(number)) is not None:
+            group.out += 1
+
+    def _leave(self, number: int) -> None:
+        group = self._group_of.get(number)
+        if group is not None and number in self._out:
+            group.out -= 1
+            if group.held:
+                # What is held is ready: all that it waits for was done, and nothing but its own turn can end it.
+                heappush(self._ready, heappop(group.held))
+        self._out.discard(number)
 
     def _share(self) -> int:
         return min(self._limit, -(-len(self._ready) // _SHARES))
 
     def _done(self, number: int) -> None:
-        self._out.discard(number)
+        self._leave(number)
         self._states[number] = UnitState.DONE
         for dependent in self._dependents[number]:
             self._missing[dependent] -= 1
@@ -152,7 +192,7 @@ class UnitWalk:
                 heappush(self._ready, dependent)
 
     def _release(self, number: int) -> None:
-        self._out.discard(number)
+        self._leave(number)
         if self._is_ready(number):
             heappush(self._ready, number)
 
@@ -161,7 +201,7 @@ class UnitWalk:
         while pending:
             dependent = pending.pop()
             if self._states[dependent] is UnitState.WAITING:
-                self._out.discard(dependent)
+                self._leave(dependent)
                 self._states[dependent] = UnitState.SKIPPED
                 pending.extend(self._dependents[dependent])
 
@@ -181,13 +221,14 @@ class UnitWalk:
             if len(following) > widest or len(bundle) + len(following) > _MAX_BUNDLE:
                 return
             bundle += following
-            self._out.update(following)
+            for unit in following:
+                self._go(unit)
             joined = list(following)
 
     def _waits_only_for(self, bundle: list[int], number: int) -> bool:
-        if not self._missing[number] or not self._is_free(number) or number in self._alone:
+        if not self._missing[number] or not self._is_free(number):
             return False
-        if self._graph.kinds[number] == DUMMY:
+        if number in self._alone or number in self._group_of or self._graph.kinds[number] == DUMMY:
             return False
         return self._missing[number] == sum(d in bundle for d in self._graph.dependencies[number])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import (
     Client,
     ScheduleAlreadyRunningError,
@@ -22,12 +23,15 @@ from activities.schedules.drift import has_drifted, seems_unchanged
 from activities.schedules.missed import missed
 from tcloud.wire.environments import CronGroup, ScheduledEnvironment, UnscheduledCron
 from workflows.attributes import ENVIRONMENT, KIND, TRIGGER
+from workflows.interfaces import ExecutorActivities
 from workflows.payloads import MaintenanceOutcome, TickRef
 
 __all__ = ["EnvironmentSchedules"]
 
 _log = structlog.get_logger(__name__)
 _AT_ONCE = 20
+_PREPARATION = ExecutorActivities.prepare_run.__name__
+_NOT_TAKEN_UP = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 
 
 @dataclass
@@ -126,11 +130,27 @@ class EnvironmentSchedules:
         Raises:
             RPCError: If Temporal cannot be reached.
         """
-        query = (
-            f"{KIND.name} = 'run' AND {TRIGGER.name} = 'schedule' AND {ENVIRONMENT.name} = '{tick.environment}' "
-            f"AND ExecutionStatus = 'Running' AND StartTime > '{tick.started_at.isoformat()}'"
+        return (await self._client.count_workflows(_running_ticks(tick, ">"))).count > 0
+
+    async def has_waiting_tick(self, tick: TickRef) -> bool:
+        """Whether a run that another tick of the environment started earlier is waiting for an executor.
+
+        Raises:
+            RPCError: If Temporal cannot be reached.
+        """
+        this = (tick.started_at, f"run/{tick.run_id}")
+        async for found in self._client.list_workflows(_running_ticks(tick, "<=")):
+            if (found.start_time, found.id) < this and await self._waits_for_executor(found.id):
+                return True
+        return False
+
+    async def _waits_for_executor(self, workflow_id: str) -> bool:
+        # Not a listing's business: what an executor has just taken up is not waiting any more.
+        described = await self._client.get_workflow_handle(workflow_id).describe()
+        return any(
+            pending.activity_type.name == _PREPARATION and pending.state == _NOT_TAKEN_UP
+            for pending in described.raw_description.pending_activities
         )
-        return (await self._client.count_workflows(query)).count > 0
 
     async def _catch_up(
         self,
@@ -206,6 +226,13 @@ class EnvironmentSchedules:
                 await call
 
         await asyncio.gather(*(limited(call) for call in calls))
+
+
+def _running_ticks(tick: TickRef, started: str) -> str:
+    return (
+        f"{KIND.name} = 'run' AND {TRIGGER.name} = 'schedule' AND {ENVIRONMENT.name} = '{tick.environment}' "
+        f"AND ExecutionStatus = 'Running' AND StartTime {started} '{tick.started_at.isoformat()}'"
+    )
 
 
 def _wanted(environments: Iterable[ScheduledEnvironment], changes: _Changes) -> dict[str, Definition]:

@@ -1,5 +1,6 @@
 """The schedule of the maintenance itself."""
 
+import asyncio
 from datetime import timedelta
 
 import structlog
@@ -18,6 +19,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError
 
 from activities.schedules.drift import has_drifted
 from workflows.attributes import KIND
@@ -60,6 +62,22 @@ class MaintenanceSchedule:
             await _put_right(handle, wanted)
             _log.info("maintenance_rescheduled", every=str(self._every))
         await handle.trigger()
+
+    async def keep(self) -> None:
+        """Makes the schedule again, as often as it is to wake, if somebody has deleted it; until it is cancelled.
+
+        One call each time; what else differs is for `ensure`.
+        """
+        while True:
+            await asyncio.sleep(self._every.total_seconds())
+            try:
+                await self._client.create_schedule(MAINTENANCE, _schedule(self._every), trigger_immediately=True)
+            except ScheduleAlreadyRunningError:
+                continue
+            except RPCError as error:
+                _log.warning("maintenance_not_scheduled", reason=error.message)
+            else:
+                _log.info("maintenance_restored", every=str(self._every))
 
 
 async def _put_right(handle: ScheduleHandle, wanted: Schedule) -> None:

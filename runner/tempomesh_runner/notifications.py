@@ -11,6 +11,7 @@ from sqlmesh.core.notification_target import NotificationEvent, NotificationTarg
 __all__ = ["Notifications"]
 
 _log = logging.getLogger(__name__)
+_OF_PLANS = (NotificationEvent.APPLY_START, NotificationEvent.APPLY_END, NotificationEvent.APPLY_FAILURE)
 _OF_RUNS = (NotificationEvent.RUN_START, NotificationEvent.RUN_END, NotificationEvent.RUN_FAILURE)
 
 
@@ -34,12 +35,15 @@ class Notifications(NotificationTargetManager):
         super().__init__(by_event, by_user, username=config.username)
 
     @property
-    def has_run_targets(self) -> bool:
-        """Whether anybody is told of runs."""
+    def subjects(self) -> list[str]:
+        """What anybody is told of, `plan` and `run` among it; of audits it is told without asking."""
+        return [what for what, events in (("plan", _OF_PLANS), ("run", _OF_RUNS)) if any(map(self._has_target, events))]
+
+    def _has_target(self, event: NotificationEvent) -> bool:
         if self.username:
             targets = self.user_notification_targets.get(self.username, set())
-            return any(event in target.notify_on for target in targets for event in _OF_RUNS)
-        return any(self.notification_targets.get(event) for event in _OF_RUNS)
+            return any(event in target.notify_on for target in targets)
+        return bool(self.notification_targets.get(event))
 
     def _get_notification_function(
         self, notification_target: NotificationTarget, event: NotificationEvent

@@ -49,7 +49,7 @@ class Worker:
                 case "describe_gateways":
                     return {
                         "gateways": self._context.gateways.describe(),
-                        "notifies_of_runs": self._context.notifications.has_run_targets,
+                        "notifies_of": self._context.notifications.subjects,
                     }
                 case "build_stages":
                     return plans.build_stages(self._context, **arguments)

@@ -1,5 +1,6 @@
 """Notifications that a project configures, from `tcloud dev --project` to a mail server: each once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,19 @@ MODEL (name told.orders, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), cron '
   audits (number_of_rows(threshold := 10, blocking := false)));
 SELECT @start_ds::DATE AS ds, 1 AS id
 """
+SLOW = """
+MODEL (name told.slow, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), cron '@daily');
+SELECT @start_ds::DATE AS ds, SUM(RANDOM()) AS id FROM RANGE(@IF(@start_ds > '2025-01-04', 10000000000000, 1))
+"""
+BROKEN = "MODEL (name told.broken, kind FULL); SELECT ERROR('it is broken') AS id"
 SENDER = "tempomesh@example.com"
 
 
-def test_a_run_is_told_of_by_its_executor(tmp_path: Path) -> None:
+def test_plans_and_runs_are_told_of_by_executors(tmp_path: Path) -> None:
     project = tmp_path / "project"
     (project / "models").mkdir(parents=True)
     (project / "models" / "orders.sql").write_text(MODEL)
+    (project / "models" / "slow.sql").write_text(SLOW)
     with mail_server(tmp_path) as mailbox:
         target = {
             "type": "smtp",
@@ -32,7 +39,8 @@ def test_a_run_is_told_of_by_its_executor(tmp_path: Path) -> None:
             "password": "a-secret",
             "sender": SENDER,
             "recipients": ["team@example.com"],
-            "notify_on": ["run_start", "run_end", "run_failure", "audit_failure"],
+            "notify_on": [f"{of}_{what}" for of in ("apply", "run") for what in ("start", "end", "failure")]
+            + ["audit_failure"],
         }
         config = {
             "gateways": {
@@ -51,7 +59,14 @@ def test_a_run_is_told_of_by_its_executor(tmp_path: Path) -> None:
                 *("--include-unmodified", "--execution-time", "2025-01-03 12:00:00"),
             )
             assert planned.returncode == 0, planned.stdout + planned.stderr
-            assert [text.splitlines()[0] for _, text in mailbox.texts] == ["Audit failure."]
+            (plan,) = json.loads(stack.tcloud("plans", "list", "-o", "json").stdout)
+            told = f"Plan `{plan['plan_id']}` apply {{}} for environment `dev`."
+            eventually(lambda: len(mailbox.texts) == 3)
+            assert [text.splitlines()[0] for _, text in mailbox.texts] == [
+                told.format("started"),
+                "Audit failure.",
+                told.format("finished"),
+            ]
             mailbox.texts.clear()
 
             ran = stack.tcloud(
@@ -66,3 +81,31 @@ def test_a_run_is_told_of_by_its_executor(tmp_path: Path) -> None:
                 "Audit failure.",
                 "SQLMesh run finished for environment `dev`.",
             ]
+            mailbox.texts.clear()
+
+            started = stack.tcloud(
+                *("runs", "start", "--environment", "dev", "--no-follow", "-o", "json"),
+                *("--end", "2025-01-05", "--execution-time", "2025-01-06 12:00:00"),
+            )
+            run_id = json.loads(started.stdout)["run_id"]
+
+            def is_evaluating() -> bool:
+                shown = json.loads(stack.tcloud("runs", "show", run_id, "-o", "json").stdout)
+                return any(e["status"] == "in_progress" and "slow" in e["model"] for e in shown["evaluations"])
+
+            eventually(is_evaluating, 60)
+            assert stack.tcloud("runs", "cancel", run_id).returncode == 0
+            failure = f"SQLMesh run failed.\nRun {run_id} of environment 'dev': Cancelled by "
+            eventually(lambda: any(text.startswith(failure) for _, text in mailbox.texts), 60)
+            mailbox.texts.clear()
+
+            (project / "models" / "broken.sql").write_text(BROKEN)
+            broken = stack.tcloud(
+                *("sqlmesh", "-p", str(project), "plan", "dev", "--auto-apply", "--no-prompts"),
+                *("--execution-time", "2025-01-03 12:00:00"),
+            )
+            assert broken.returncode == 1, broken.stdout + broken.stderr
+            eventually(lambda: len(mailbox.texts) == 2)
+            failed = [text.splitlines() for _, text in mailbox.texts][1]
+            assert failed[0].endswith("` in environment `dev` apply failed."), failed
+            assert failed[1:] == ["Plan application failed."]

@@ -20,7 +20,7 @@ from tcloud.wire.executions import (
 )
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, HeartbeatAnswer
 from tcloud.wire.plans import Plan
-from tcloud.wire.runs import RunOptions
+from tcloud.wire.runs import Run, RunOptions
 
 __all__ = ["ExecutorApi", "RefusedError"]
 
@@ -111,6 +111,10 @@ class ExecutorApi:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
             raise
+
+    async def run(self, run_id: str) -> Run:
+        """A run's record."""
+        return Run.model_validate_json(await self._send("GET", f"runs/{run_id}"))
 
     async def begin_run(self, run_id: str, environment: str, trigger: str) -> RunOptions:
         """Records that a run is being prepared, and returns its options."""

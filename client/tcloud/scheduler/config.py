@@ -15,9 +15,9 @@ from sqlmesh.utils.errors import ConfigError
 from tcloud.scheduler.connection import CloudConnectionConfig
 from tcloud.scheduler.session import current_session
 from tcloud.wire.policies import (
-    EvaluationLimits,
     EvaluationPolicy,
     EvaluationTimeoutSeconds,
+    ModelLimits,
     Retries,
     RetryBackoffSeconds,
 )
@@ -42,8 +42,8 @@ class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
     """How long it waits before each repetition."""
     evaluation_timeout_seconds: EvaluationTimeoutSeconds = None
     """After how long an evaluation is stopped; None leaves it to the executors."""
-    models: dict[str, EvaluationLimits] = Field(default_factory=dict)
-    """The same for single models, by their names in the project."""
+    models: dict[str, ModelLimits] = Field(default_factory=dict)
+    """The same for single models, by their names in the project, and how many evaluations of one run at a time."""
 
     def create_plan_evaluator(self, context: "GenericContext[t.Any]") -> PlanEvaluator:
         """An evaluator that has the plan applied by executors and shows how it goes."""

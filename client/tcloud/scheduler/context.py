@@ -3,9 +3,11 @@
 import sys
 import typing as t
 from collections.abc import Callable, Collection
+from contextlib import contextmanager
 
 from sqlmesh.core.context import Context
 from sqlmesh.core.notification_target import NotificationTargetManager
+from sqlmesh.core.plan import Plan
 from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils import CompletionStatus
 from sqlmesh.utils.date import TimeLike, to_timestamp
@@ -45,13 +47,13 @@ class RemoteContext(Context):
     def run(self, environment: str | None = None, *, skip_janitor: bool = False, **kwargs: t.Any) -> CompletionStatus:
         """As SQLMesh's; the janitor is the server's business and never runs from here, and executors notify of runs."""
         self._exit_code = kwargs.get("exit_on_env_update")
-        own = self.notification_target_manager
-        if self.is_remote:
-            self.notification_target_manager = NotificationTargetManager()
-        try:
+        with self._leaving_notifications_to_executors():
             return super().run(environment, skip_janitor=skip_janitor or self.is_remote, **kwargs)
-        finally:
-            self.notification_target_manager = own
+
+    def apply(self, plan: Plan, circuit_breaker: Callable[[], bool] | None = None) -> None:
+        """As SQLMesh's; executors notify of plans."""
+        with self._leaving_notifications_to_executors():
+            super().apply(plan, circuit_breaker)
 
     def audit(self, *args: t.Any, **kwargs: t.Any) -> bool:
         self._needs_warehouse("An audit")
@@ -145,6 +147,16 @@ class RemoteContext(Context):
         self.console.log_status_update(
             f"{connection_name.capitalize()} connection: with the executors (gateway '{gateway.name}', {gateway.type})"
         )
+
+    @contextmanager
+    def _leaving_notifications_to_executors(self) -> t.Iterator[None]:
+        own = self.notification_target_manager
+        if self.is_remote:
+            self.notification_target_manager = NotificationTargetManager()
+        try:
+            yield
+        finally:
+            self.notification_target_manager = own
 
     def _needs_warehouse(self, what: str) -> None:
         if self.is_remote:

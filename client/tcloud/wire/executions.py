@@ -64,6 +64,8 @@ class SnapshotRef(BaseModel):
     retry_backoff_seconds: float = 0
     timeout_seconds: float | None = None
     """After how long an evaluation of it is stopped; None leaves it to the executor."""
+    concurrent_evaluations: int | None = None
+    """How many evaluations of the model there may be at a time, whosever they are; None is no limit."""
 
 
 class Unit(BaseModel):
@@ -130,7 +132,8 @@ class Verdict(StrEnum):
     DONE = "done"
     """This execution already finished the unit: a retry after a lost answer."""
     CLAIMED = "claimed"
-    """Another plan or run holds the physical table, or another executor is still at the unit: ask again."""
+    """Another plan or run holds the physical table, another executor is still at the unit, or there are as many
+    evaluations of the model as its project allows: ask again."""
     SKIP = "skip"
     """Leave the unit out: another run waits for its physical table already, or a plan has replaced its model."""
     FULL = "full"

@@ -1,4 +1,5 @@
-"""What a project asks of its evaluations: how often one that failed is repeated, and how long one may take."""
+"""What a project asks of its evaluations: how often one that failed is repeated, how long one may take, and how many of
+one model there are at a time."""
 
 from typing import Annotated
 
@@ -8,6 +9,7 @@ __all__ = [
     "EvaluationLimits",
     "EvaluationPolicy",
     "EvaluationTimeoutSeconds",
+    "ModelLimits",
     "Retries",
     "RetryBackoffSeconds",
 ]
@@ -30,15 +32,22 @@ class EvaluationLimits(BaseModel):
     """After how long an evaluation, audits included, is stopped; a week is the longest."""
 
 
+class ModelLimits(EvaluationLimits):
+    """What is asked of the evaluations of one model."""
+
+    concurrent_evaluations: Annotated[int, Field(ge=1)] | None = None
+    """How many of them there are at a time, over all executors, environments, plans and runs; None is no limit."""
+
+
 class EvaluationPolicy(EvaluationLimits):
     """What a project asks of all its evaluations, and of those of single models."""
 
-    models: dict[str, EvaluationLimits] = {}
+    models: dict[str, ModelLimits] = {}
     """By the names of snapshots; what is not said there is as for all."""
 
-    def of(self, snapshot_name: str) -> EvaluationLimits:
+    def of(self, snapshot_name: str) -> ModelLimits:
         """What is asked of a model's evaluations."""
-        for_all = EvaluationLimits(**self.model_dump(exclude={"models"}))
+        for_all = ModelLimits(**self.model_dump(exclude={"models"}))
         own = self.models.get(snapshot_name)
         return for_all if own is None else for_all.model_copy(update=own.model_dump(exclude_none=True))
 

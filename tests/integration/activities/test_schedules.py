@@ -1,7 +1,9 @@
 """Temporal's schedules follow what there should be, whatever becomes of them, and write only what differs."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +23,7 @@ from temporalio.client import (
     ScheduleUpdateInput,
     UpdateScheduleInput,
 )
+from temporalio.service import RPCError
 
 from activities.schedules import EnvironmentSchedules, MaintenanceSchedule
 from activities.schedules.definitions import Definition
@@ -256,3 +259,23 @@ async def test_maintenance_has_one_schedule_of_its_own(client: Client) -> None:
     (interval,) = (await handle.describe()).schedule.spec.intervals
     assert interval.every == timedelta(minutes=1)
     assert await listed(client) in ([], [MAINTENANCE])
+
+
+async def test_a_schedule_of_the_maintenance_that_is_deleted_is_made_again(client: Client) -> None:
+    schedule = MaintenanceSchedule(client, timedelta(seconds=1))
+    await schedule.ensure()
+    handle = client.get_schedule_handle(MAINTENANCE)
+    await handle.pause()
+    keeping = asyncio.create_task(schedule.keep())
+    try:
+        await handle.delete()
+
+        async def is_back() -> bool:
+            with suppress(RPCError):
+                return not (await handle.describe()).schedule.state.paused
+            return False
+
+        await eventually_async(is_back)
+        assert not keeping.done()
+    finally:
+        keeping.cancel()

@@ -10,7 +10,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from tcloud.api.client import Api
 from tcloud.scheduler import RemoteContext
 from tcloud.scheduler.evaluator import RemotePlanEvaluator
-from tcloud.wire.policies import EvaluationLimits, EvaluationPolicy
+from tcloud.wire.policies import EvaluationPolicy, ModelLimits
 from tempomesh_runner.state import RemoteStateSync
 from tests.integration.client.conftest import CATALOG, Machine
 
@@ -99,16 +99,16 @@ def test_a_connection_beside_the_scheduler_is_not_opened(here: Machine) -> None:
 
 def test_what_the_project_asks_of_evaluations_goes_with_its_plans(here: Machine) -> None:
     config = here.folder / "project" / "config.yaml"
-    asked = "type: cloud\n      retries: 2\n      models: {DEMO.Orders: {retries: 3, evaluation_timeout_seconds: 600}}"
+    asked = "type: cloud\n      retries: 2\n      models: {DEMO.Orders: {retries: 3, concurrent_evaluations: 1}}"
     config.write_text(config.read_text().replace("type: cloud", asked))
     with closing(RemoteContext(paths=str(here.folder / "project"))) as context:
         evaluator = context._scheduler.create_plan_evaluator(context)
     assert isinstance(evaluator, RemotePlanEvaluator)
     orders = f'"{CATALOG}"."demo"."orders"'
-    own = EvaluationLimits(retries=3, evaluation_timeout_seconds=600)
+    own = ModelLimits(retries=3, concurrent_evaluations=1)
     assert evaluator._evaluation_policy == EvaluationPolicy(retries=2, models={orders: own})
     assert evaluator._evaluation_policy.of(orders) == own
-    assert evaluator._evaluation_policy.of("another") == EvaluationLimits(retries=2)
+    assert evaluator._evaluation_policy.of("another") == ModelLimits(retries=2)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,7 @@ def test_what_the_project_asks_of_evaluations_goes_with_its_plans(here: Machine)
         ("retris: 2", "retris"),
         ("retries: -1", "retries"),
         ("models: {demo.orders: {retries: 1, timeout: 3}}", "timeout"),
+        ("models: {demo.orders: {concurrent_evaluations: 0}}", "concurrent_evaluations"),
         ("models: {demo.order: {retries: 1}}", "'demo.order' is no model of this project"),
     ],
 )

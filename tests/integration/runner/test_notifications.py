@@ -83,7 +83,7 @@ def test_an_audit_that_fails_in_a_plan_is_told_to_all_and_to_the_owner(side: Not
 
 
 def test_runs_are_told_by_their_own_task(side: Notifying, mailbox: Mailbox) -> None:
-    assert side.call("describe_gateways")["notifies_of_runs"] is True
+    assert side.call("describe_gateways")["notifies_of"] == ["run"]
     side.call("notify", event="run_start", details={"environment": "prod"})
     side.call("notify", event="run_end", details={"environment": "prod"})
     side.call("notify", event="run_failure", details={"exc": "Run prod-1: it failed."})

@@ -14,13 +14,14 @@ from tempomesh_runner.state import RemoteStateSync
 __all__ = ["environment_of", "promoted", "remote_state", "snapshot_of"]
 
 
-def snapshot_of(name: str, cron: str = "@daily", timezone: str | None = None) -> Snapshot:
-    """A categorized snapshot of a model that selects a constant."""
+def snapshot_of(name: str, cron: str = "@daily", timezone: str | None = None, constant: int = 1) -> Snapshot:
+    """A categorized snapshot of a model that selects a constant; another constant is another version."""
     zone = f", cron_tz '{timezone}'" if timezone else ""
     model = load_sql_based_model(
         parse(
             f"MODEL (name db.{name}, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), cron '{cron}'{zone}, "
-            "start '2024-01-01'); SELECT 1 AS id, ds::DATE AS ds FROM raw.source WHERE ds BETWEEN @start_ds AND @end_ds"
+            f"start '2024-01-01'); SELECT {constant} AS id, ds::DATE AS ds FROM raw.source "
+            "WHERE ds BETWEEN @start_ds AND @end_ds"
         ),
         dialect="postgres",
     )

@@ -55,6 +55,28 @@ def test_crons_are_of_what_sqlmesh_evaluates_on_a_cron(executor: httpx.Client, w
     assert "view" in groups[2]["models"][0]
 
 
+def test_prod_ticks_when_models_are_to_be_restated(executor: httpx.Client, worker: httpx.Client) -> None:
+    kind = "INCREMENTAL_BY_TIME_RANGE (time_column ds, auto_restatement_cron '0 6 * * *'"
+    restated = [
+        snapshot_from(
+            f"MODEL (name db.{name}, kind {kind}{more}), cron '@daily', cron_tz 'Europe/Paris'); SELECT 1 AS ds"
+        )
+        for name, more in (("restated", ""), ("never", ", disable_restatement true"))
+    ]
+    for number, environment in enumerate(("prod", "dev")):
+        promoted(executor, restated, f"plan-{number}", name=environment)
+    # Only in prod does SQLMesh restate by itself, and it reads the cron of that in UTC.
+    found = {
+        environment: [
+            (group["cron"], group["timezone"], [name.split('"')[-2] for name in group["models"]])
+            for group in worker.get(f"environments/{environment}/crons").json()
+        ]
+        for environment in ("prod", "dev")
+    }
+    own = ("@daily", "Europe/Paris", ["never", "restated"])
+    assert found == {"prod": [("0 6 * * *", "UTC", ["restated"]), own], "dev": [own]}
+
+
 def test_an_environment_that_does_not_exist(admin: httpx.Client, worker: httpx.Client) -> None:
     for client, path in ((admin, "environments/nowhere"), (worker, "environments/nowhere/crons")):
         answer = client.get(path)

@@ -22,7 +22,7 @@ from server.temporal import TemporalGateway
 from server.waiting import submit_waiting
 from tcloud.api.control import ControlApi
 from tcloud.wire.plans import Plan
-from tcloud.wire.policies import EvaluationLimits, EvaluationPolicy
+from tcloud.wire.policies import EvaluationPolicy, ModelLimits
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 from tests.eventually import eventually_async
@@ -184,7 +184,7 @@ def test_what_a_plan_asks_of_evaluations_is_its_environments(
 ) -> None:
     report_gateway(executor)
     promoted(executor, [snapshot_of("trips")], "plan-1")
-    policy = EvaluationPolicy(retries=2, models={'"db"."trips"': EvaluationLimits(evaluation_timeout_seconds=60)})
+    policy = EvaluationPolicy(retries=2, models={'"db"."trips"': ModelLimits(evaluation_timeout_seconds=60)})
     with server.database.transaction(PROJECT) as transaction:
         submission = read_submission(orjson.dumps(plan_json("plan-1", "plan-1")))
         accept_plan(transaction, submission, b"{}", **ORIGIN, evaluation_policy=policy, created_by="developer")

@@ -37,7 +37,7 @@ def snapshot(executor: httpx.Client) -> Snapshot:
     return snapshot
 
 
-def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: int = 2) -> None:
+def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: int = 2, **limits: int) -> None:
     """Begins a run with as many units of one model."""
     executor.post(f"runs/{run_id}/begin", json={"environment": "prod", "trigger": "schedule"}).raise_for_status()
     execution = Execution(
@@ -50,7 +50,14 @@ def prepare_run(executor: httpx.Client, snapshot: Snapshot, run_id: str, units: 
         default_catalog=None,
         execution_time="2024-01-10",
         deployability_index={},
-        snapshots=[SnapshotRef(name=snapshot.name, identifier=snapshot.identifier, version=snapshot.version)],
+        snapshots=[
+            SnapshotRef(
+                name=snapshot.name,
+                identifier=snapshot.identifier,
+                version=snapshot.version,
+                **limits,
+            )
+        ],
         units=[Unit(kind=UnitKind.EVALUATE, snapshot=0, interval=DAY, batch_index=n) for n in range(units)],
     )
     executor.put(f"executions/{run_id}", content=execution.model_dump_json()).raise_for_status()
@@ -354,6 +361,52 @@ def test_a_gateway_has_as_many_slots_as_concurrent_tasks(
     with server.database.transaction(PROJECT) as transaction:
         transaction.connection.execute(update(slots).values(lease_expires_at=datetime(2020, 1, 1, tzinfo=UTC)))
     assert start(executor, "prod-1", 3).verdict is Verdict.GO
+
+
+def test_a_model_has_as_many_evaluations_at_a_time_as_its_project_allows(
+    server: RunningServer, executor: httpx.Client, snapshot: Snapshot
+) -> None:
+    other_version = snapshot_of("trips", constant=2)
+    assert (other_version.name, other_version.version) != (snapshot.name, snapshot.version)
+    remote_state(executor).push_snapshots([other_version])
+    prepare_run(executor, snapshot, "prod-1", units=3, concurrent_evaluations=2)
+    prepare_run(executor, other_version, "dev-1", concurrent_evaluations=2)
+    first = start(executor, "prod-1", 0)
+    assert start(executor, "dev-1", 0, identity="two").verdict is Verdict.GO
+    for run_id, unit in (("prod-1", 1), ("dev-1", 1)):
+        refused = start(executor, run_id, unit)
+        assert (refused.verdict, refused.claimed_by) == (
+            Verdict.CLAIMED,
+            f"the concurrent evaluations of {snapshot.name}",
+        )
+    finish(executor, first, snapshot).raise_for_status()
+    # Nothing was left behind: neither the claim nor a place among the concurrent ones.
+    prepare_run(executor, snapshot, "prod-2")
+    taken = start(executor, "prod-2", 0)
+    assert taken.verdict is Verdict.GO
+    finish(executor, taken, snapshot).raise_for_status()
+    assert start(executor, "prod-1", 1).verdict is Verdict.GO
+    assert start(executor, "prod-1", 2).verdict is Verdict.CLAIMED
+    expire_leases(server)
+    assert start(executor, "prod-1", 2).verdict is Verdict.GO
+
+
+def test_of_many_at_once_a_model_takes_no_more_than_its_limit(executor: httpx.Client) -> None:
+    # Versions of one model, in as many environments: no claim stands between them.
+    versions = [snapshot_of("trips", constant=number) for number in range(6)]
+    remote_state(executor).push_snapshots(versions)
+    for number, version in enumerate(versions):
+        prepare_run(executor, version, f"dev{number}-1", concurrent_evaluations=2)
+    answers: list[Verdict] = []
+    threads = [
+        threading.Thread(target=lambda n=number: answers.append(start(executor, f"dev{n}-1").verdict))
+        for number in range(len(versions))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == 4 * [Verdict.CLAIMED] + 2 * [Verdict.GO]
 
 
 def finalize(executor: httpx.Client, snapshots: list[Snapshot], plan_id: str) -> None:

@@ -145,17 +145,17 @@ async def test_what_a_long_unit_has_handed_back_is_given_out_once(temporal: Temp
     assert {unit: given[unit] for unit in first} == {first[0]: 1, **dict.fromkeys(first[1:], 2)}
 
 
-@pytest.mark.parametrize(("report", "ended"), [("d", "run_end"), ("f", "run_failure")])
+@pytest.mark.parametrize(("report", "ended"), [("d", "run_end"), ("f", "run_failure"), (".", "run_stopped")])
 async def test_a_run_is_told_of_once_even_if_that_fails(temporal: TemporalServer, report: str, ended: str) -> None:
     async def evaluate(_: UnitRef) -> UnitResult:
-        return UnitResult(reports=report)
+        return UnitResult(reports=report, stopped=report == ".")
 
     told = graph(1).model_copy(update={"has_notifications": True})
     stack = Stack(await connected(temporal), told, evaluate)
     async with stack.started() as run:
         outcome = await run.result()
 
-    assert outcome.status == ("success" if report == "d" else "failed")
+    assert outcome.status == ("failed" if report == "f" else "success")
     assert [notice.event for notice in stack.notices] == ["run_start", ended]
     assert [notice.error for notice in stack.notices] == [None, outcome.error]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sqlmesh.utils.concurrency import concurrent_apply_to_dag
 from sqlmesh.utils.dag import DAG
 
-from workflows.payloads import UnitGraph, UnitReport, UnitState
+from workflows.payloads import LimitedUnits, UnitGraph, UnitReport, UnitState
 from workflows.walk import UnitWalk
 
 SEEDS = st.integers(0, 1000)
@@ -20,7 +20,13 @@ def graphs(draw: st.DrawFn, largest: int = 25) -> UnitGraph:
         sorted(draw(st.sets(st.integers(0, number - 1), max_size=3))) if number else [] for number in range(count)
     ]
     kinds = "".join(draw(st.sampled_from("ecd")) for _ in range(count))
-    return UnitGraph(kinds=kinds, dependencies=dependencies)
+    limited = draw(st.sets(st.integers(0, count - 1))) if count else set()
+    at_once = draw(st.integers(1, 3))
+    return UnitGraph(
+        kinds=kinds,
+        dependencies=dependencies,
+        limited=[LimitedUnits(units=sorted(n for n in limited if kinds[n] != "d"), at_once=at_once)],
+    )
 
 
 class Executors:
@@ -39,6 +45,9 @@ class Executors:
         while True:
             while bundle := self.walk.take():
                 in_flight.append(bundle)
+                out = [unit for flying in in_flight for unit in flying]
+                for limited in self.graph.limited:
+                    assert len(set(out) & set(limited.units)) <= limited.at_once, "its model has a limit"
             if in_flight:
                 bundle = in_flight.pop(self.random.randrange(len(in_flight)))
                 self._check(bundle)
@@ -180,6 +189,17 @@ def test_what_long_units_hold_up_is_taken_by_others_in_ever_smaller_bundles() ->
     assert [walk.take() for _ in range(3)] == [[8], [9], [10]]
     walk.book(bundles[0], "dd" + "." * 23)
     assert walk.states.startswith("dd..")
+
+
+def test_units_of_a_model_with_a_limit_leave_the_others_alone() -> None:
+    walk = UnitWalk(wide(6).model_copy(update={"limited": [LimitedUnits(units=[0, 1, 2, 3], at_once=2)]}))
+
+    assert [walk.take() for _ in range(5)] == [[0], [1], [4], [5], []]
+    # A unit that waits for another plan or run keeps its turn: one question at a time is enough.
+    assert walk.book([0], "c") == [0]
+    assert walk.take() == []
+    walk.book([1], "d")
+    assert [walk.take(), walk.take()] == [[2], []]
 
 
 def test_a_unit_in_trouble_is_tried_again_by_itself() -> None:
