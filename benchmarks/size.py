@@ -77,7 +77,7 @@ def _sized(models: int, days: int) -> Size:
         project = up.folder / "project"
         write_models(project, Shape.LAYERS, models, kind=BATCHED, start=start.isoformat(), day=True)
         write_config(project, cloud_config())
-        _plan(up.stack, project, start)
+        _plan(up.stack, project, start + timedelta(days=1))
         with peak_memory(up.stack.process.pid) as memory:
             run_id, seconds, units = _run(up.stack, today - timedelta(days=1))
         histories = asyncio.run(_histories(up.stack, f"run/{run_id}"))
@@ -100,7 +100,7 @@ def _with_executors(count: int) -> float:
 
 
 def _plan(stack: RunningStack, project: Path, at: date) -> None:
-    options = ("plan", "prod", "--auto-apply", "--no-prompts", "--empty-backfill")
+    options = ("plan", "prod", "--auto-apply", "--no-prompts")
     planned = stack.tcloud(
         *("sqlmesh", "-p", str(project), *options, "--execution-time", f"{at} 00:00:01"), timeout=1800
     )
