@@ -26,6 +26,10 @@ __all__ = ["ExecutorApi", "RefusedError"]
 
 _ANSWERS = TypeAdapter(list[TurnAnswer])
 _TIMEOUT_SECONDS = 120.0
+_TURN_TIMEOUT_SECONDS = 15.0
+"""Of a turn, which takes the server milliseconds: on a connection that died in silence it has to be repeated before the
+lease of what it records ends."""
+
 _COMPRESSED_FROM_BYTES = 4096
 _CONNECTIONS = 100
 
@@ -137,7 +141,7 @@ class ExecutorApi:
     async def take_turns(self, turns: list[UnitTurn]) -> list[TurnAnswer]:
         """Records the ends of units, and claims and opens others; an answer for each turn, in their order."""
         body = UnitTurns(turns=turns).model_dump_json(exclude_defaults=True).encode()
-        return _ANSWERS.validate_json(await self._send("POST", "units", body))
+        return _ANSWERS.validate_json(await self._send("POST", "units", body, _TURN_TIMEOUT_SECONDS))
 
     async def renew_leases(self, renewal: LeaseRenewal) -> LeasesRenewed:
         """Renews the leases of what is in flight."""
@@ -146,12 +150,14 @@ class ExecutorApi:
     async def _post(self, path: str, body: BaseModel) -> bytes:
         return await self._send("POST", path, body.model_dump_json().encode())
 
-    async def _send(self, method: str, path: str, body: bytes | None = None) -> bytes:
+    async def _send(
+        self, method: str, path: str, body: bytes | None = None, seconds: float = _TIMEOUT_SECONDS
+    ) -> bytes:
         headers = {"Content-Type": "application/json"}
         if body is not None and len(body) >= _COMPRESSED_FROM_BYTES:
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
-        response = await self._http.request(method, path, content=body, headers=headers)
+        response = await self._http.request(method, path, content=body, headers=headers, timeout=seconds)
         if response.is_client_error and response.status_code != httpx.codes.TOO_MANY_REQUESTS:
             raise _refusal(response)
         return response.raise_for_status().content
