@@ -61,6 +61,8 @@ WRITE_METHODS = frozenset(
 )
 """Methods that only executors may call."""
 
+_PUSHED_AT_ONCE = 200
+
 
 def answer(state_sync: StateSync, method: str, body: bytes) -> bytes:
     """Applies one call of the contract to a real state and returns its JSON result.
@@ -121,7 +123,12 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "get_expired_environments":
             return [json_of(e) for e in state.get_expired_environments(args["current_ts"], args["name"])]
         case "push_snapshots":
-            return state.push_snapshots([Snapshot.model_validate(s) for s in args["snapshots"]])
+            snapshots = args["snapshots"]
+            while snapshots:
+                # A few at a time, in the caller's transaction: thousands of them at once take hundreds of megabytes.
+                state.push_snapshots([Snapshot.model_validate(s) for s in snapshots[:_PUSHED_AT_ONCE]])
+                del snapshots[:_PUSHED_AT_ONCE]
+            return None
         case "delete_snapshots":
             return state.delete_snapshots(parse_ids(args["ids"]))
         case "delete_expired_snapshots":
