@@ -29,6 +29,7 @@ from server.crons import EnvironmentCrons
 from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
+from server.memory import GiveBackMemory
 from server.preemption import PromotedSnapshots
 from server.projects import Project
 from server.retention import keep_expiring
@@ -108,6 +109,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.scheduled = ScheduledEnvironments(settings.scheduled_environments)
     app.state.temporal = TemporalGateway(settings)
     app.add_middleware(UnexpectedErrors)
+    app.add_middleware(GiveBackMemory)
     app.add_middleware(LimitBodies, limit=settings.max_body_bytes)
     app.add_middleware(GunzipRequests)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)

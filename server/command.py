@@ -68,7 +68,7 @@ def server() -> None:
         # What is imported by now lives as long as the process: every full collection would walk through it again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 100)
+        gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 10)
         listening = _listen(settings.host, settings.port)
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.

@@ -14,7 +14,8 @@ from tcloud.wire.executions import Execution, Unit
 
 __all__ = ["ExecutionDocuments", "put_execution", "unit_of"]
 
-_KEPT_EXECUTIONS = 32
+_KEPT_UNITS = 100_000
+"""Of all kept executions together, two thirds of a kilobyte each; the one that is asked for is always kept."""
 
 
 class ExecutionDocuments:
@@ -38,7 +39,7 @@ class ExecutionDocuments:
         execution = Execution.model_validate_json(get_document(transaction, DocumentKind.EXECUTION, execution_id))
         with self._lock:
             self._kept[key] = execution
-            while len(self._kept) > _KEPT_EXECUTIONS:
+            while len(self._kept) > 1 and sum(len(kept.units) for kept in self._kept.values()) > _KEPT_UNITS:
                 self._kept.popitem(last=False)
         return execution
 
