@@ -167,12 +167,9 @@ class UnitDispatch:
         if quick < _QUICK_IN_FLIGHT or not workflow.patched(_FEW_IN_FLIGHT):
             return True
         if self._hold_timer is None:
-            self._hold_timer = asyncio.create_task(self._hold())
+            self._hold_timer = asyncio.create_task(workflow.sleep(_QUICK))
             self._hold_timer.add_done_callback(self._end_hold)
         return False
-
-    async def _hold(self) -> None:
-        await workflow.sleep(_QUICK)
 
     def _end_hold(self, task: asyncio.Task[None]) -> None:
         self._hold_timer = None

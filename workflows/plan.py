@@ -7,6 +7,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.notices import give_notice
     from workflows.payloads import (
         EnvironmentRef,
         ExecutionRef,
@@ -22,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
         UnitState,
         Walk,
     )
-    from workflows.policies import NOTIFICATION, PLANNING, RECORD
+    from workflows.policies import PLANNING, RECORD
     from workflows.units import UnitsWorkflow
 
 __all__ = ["PlanWorkflow"]
@@ -73,12 +74,11 @@ class PlanWorkflow(UnitsWorkflow):
                 task_queue=ExecutorQueue.APPLY,
                 **PLANNING,
             )
-            self._has_notifications = stages.has_notifications
-            if stages.has_notifications:
-                await self._notify(plan, "apply_start")
-            if stages.error:
-                raise _StageFailedError(stages.error)
         self._has_notifications = stages.has_notifications
+        if plan.stages is None and self._has_notifications:
+            await self._notify(plan, "apply_start")
+        if stages.error:
+            raise _StageFailedError(stages.error)
         is_together = workflow.patched(_TOGETHER)
         ended: list[StageStatus] = []
         for stage in stages.stages[plan.next_stage :]:
@@ -162,17 +162,7 @@ class PlanWorkflow(UnitsWorkflow):
 
     async def _notify(self, plan: PlanInput, event: str, error: str | None = None) -> None:
         notice = PlanNotice(plan_id=plan.plan_id, environment=plan.environment, event=event, error=error)
-        try:
-            await workflow.execute_activity_method(
-                ExecutorActivities.notify_plan,
-                notice,
-                task_queue=ExecutorQueue.APPLY,
-                **NOTIFICATION,
-            )
-        except ActivityError as failed:
-            if is_cancelled_exception(failed):
-                raise
-            workflow.logger.warning("Nobody was notified of %s: %s", event, failed.cause or failed)
+        await give_notice(ExecutorActivities.notify_plan, notice, ExecutorQueue.APPLY)
 
     async def _record_cancelled(self, plan: PlanInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.

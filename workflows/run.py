@@ -7,6 +7,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.notices import give_notice
     from workflows.payloads import (
         RUN_STOPPED,
         ExecutionRef,
@@ -18,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
         UnitState,
         Walk,
     )
-    from workflows.policies import NOTIFICATION, PLANNING, RECORD
+    from workflows.policies import PLANNING, RECORD
     from workflows.ticks import gives_way, prepare_tick
     from workflows.units import UnitsWorkflow
     from workflows.walk import DUMMY
@@ -154,17 +155,7 @@ class RunWorkflow(UnitsWorkflow):
         if not self._has_notifications:
             return
         notice = RunNotice(run_id=_run_id(), environment=run.environment, event=event, error=error)
-        try:
-            await workflow.execute_activity_method(
-                ExecutorActivities.notify_run,
-                notice,
-                task_queue=ExecutorQueue.RUN,
-                **NOTIFICATION,
-            )
-        except ActivityError as failed:
-            if is_cancelled_exception(failed):
-                raise
-            workflow.logger.warning("Nobody was notified of %s: %s", event, failed.cause or failed)
+        await give_notice(ExecutorActivities.notify_run, notice, ExecutorQueue.RUN)
 
     async def _record_cancelled(self, run: RunInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.

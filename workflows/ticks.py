@@ -4,7 +4,6 @@ Whatever is away, one run evaluates all that is due. Without a control worker ti
 run. Without an executor it is the first one that waits, and those that come after it end.
 """
 
-from collections.abc import Iterator
 from datetime import timedelta
 from itertools import chain, repeat
 
@@ -58,14 +57,15 @@ async def prepare_tick(run: RunInput, run_id: str) -> UnitGraph | None:
 
     That one is prepared when an executor is there, later than now: it evaluates what was due for this one.
     """
-    for wait in _waits():
+    waits = chain(_FIRST_WAITS, repeat(_LATER_WAITS))
+    while True:
         try:
             # Temporal ends the wait: what an executor has taken up is never given up for another tick.
             return await workflow.execute_activity_method(
                 ExecutorActivities.prepare_run,
                 run,
                 task_queue=ExecutorQueue.RUN,
-                schedule_to_start_timeout=wait,
+                schedule_to_start_timeout=next(waits),
                 **PLANNING,
             )
         except ActivityError as error:
@@ -75,8 +75,3 @@ async def prepare_tick(run: RunInput, run_id: str) -> UnitGraph | None:
         tick = TickRef(environment=run.environment, run_id=run_id, started_at=workflow.info().workflow_start_time)
         if await workflow.execute_activity_method(ControlActivities.has_waiting_tick, tick, **RECORD):
             return None
-    return None
-
-
-def _waits() -> Iterator[timedelta]:
-    return chain(_FIRST_WAITS, repeat(_LATER_WAITS))

@@ -63,10 +63,9 @@ class UnitWalk:
                 self._dependents[dependency].append(number)
         self._out: set[int] = set()
         self._alone: set[int] = set()
-        self._groups = [_Group(limited.at_once) for limited in graph.limited]
-        self._group_of = {
-            n: group for group, units in zip(self._groups, graph.limited, strict=True) for n in units.units
-        }
+        self._group_of: dict[int, _Group] = {}
+        for limited in graph.limited:
+            self._group_of |= dict.fromkeys(limited.units, _Group(limited.at_once))
         self._limit = _MAX_BUNDLE
         self._ready = [n for n in range(count) if self._is_ready(n)]
         heapify(self._ready)
