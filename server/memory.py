@@ -7,7 +7,6 @@ library keeps what Python frees for the next request.
 import ctypes
 import gc
 import sys
-import threading
 import time
 from contextlib import suppress
 
@@ -31,7 +30,6 @@ class GiveBackMemory:
     def __init__(self, app: ASGIApp):
         self._app = app
         self._collected_at = 0.0
-        self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,22 +49,15 @@ class GiveBackMemory:
             await send(message)
 
         await self._app(scope, counted_receive, counted_send)
-        if size >= _LARGE_BYTES and time.monotonic() - self._collected_at >= _SECONDS_BETWEEN:
-            await run_in_threadpool(self._collect)
-
-    def _collect(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            gc.collect()
-            _trim()
-            self._collected_at = time.monotonic()
-        finally:
-            self._lock.release()
+        now = time.monotonic()
+        if size >= _LARGE_BYTES and now - self._collected_at >= _SECONDS_BETWEEN:
+            self._collected_at = now
+            await run_in_threadpool(_collect)
 
 
-def _trim() -> None:
-    """Has glibc give freed memory to the system; other C libraries do it by themselves, or cannot."""
+def _collect() -> None:
+    gc.collect()
+    # glibc gives freed memory to the system when it is told to; other C libraries do it by themselves, or cannot.
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -69,20 +69,20 @@ def start_unit(
     if claimed.waiting_run == execution.owner_id:
         leave_parking(transaction, execution.owner_id, snapshot)
     elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
-        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        _give_back(transaction, execution, snapshot)
         return _skipped(transaction, start, execution, unit, snapshot, f"Run {claimed.waiting_run} waits for it.")
     if not has_room(transaction, start, snapshot):
-        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        _give_back(transaction, execution, snapshot)
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"the concurrent evaluations of {snapshot.name}")
     gateway = (snapshot.gateway or execution.gateway).lower()
     if not take_slot(transaction, gateway, slot_holder(start.execution_id, start.unit), expires):
-        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        _give_back(transaction, execution, snapshot)
         return UnitStarted(verdict=Verdict.FULL, claimed_by=f"the concurrent tasks of gateway '{gateway}'")
     opened = open_record(transaction, start, execution, unit, snapshot, expires, standing.owner_start_at)
     if opened is None:
         # Another executor got it, or the attempt that was thought lost finished, in this very moment.
         release_slot(transaction, slot_holder(start.execution_id, start.unit))
-        release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
+        _give_back(transaction, execution, snapshot)
         return _done(standing_of(transaction, start, execution))
     return UnitStarted(
         verdict=Verdict.GO,
@@ -118,6 +118,11 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
     release_slot(transaction, slot_holder(target.execution_id, target.unit))
     release_table(transaction, target.owner_id, target.model, target.version)
     append_events(transaction, target.owner_id, finish.events)
+
+
+def _give_back(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> None:
+    """Releases the table of a unit that is not started after all."""
+    release_table(transaction, execution.owner_id, snapshot.name, snapshot.version or "")
 
 
 def _refused(

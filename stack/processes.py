@@ -16,16 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, TypeAdapter
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
 
 from stack.children import ChildSpec
 from stack.credentials import Credentials
 from stack.data_dir import DataDir
-from tcloud.wire.executors import Executor, ExecutorKind
-from workflows.interfaces import CONTROL_QUEUE
+from tcloud.wire.executors import ControlWorker, Executor, ExecutorKind
 
 __all__ = ["Addresses", "executor_spec", "project_url", "server_spec", "tcloud_command", "worker_spec"]
 
@@ -39,7 +34,11 @@ PROBE_TIMEOUT_SECONDS = 5.0
 EXECUTOR_GRACE = timedelta(seconds=5)
 """On one's own machine nobody waits for a long model after Ctrl-C: Temporal gives the evaluation out again."""
 
+_EXECUTOR_VARIABLES = ("TCLOUD_EXECUTOR_CONCURRENCY", "TCLOUD_EXECUTOR_EVALUATION_TIMEOUT")
+"""What the shell of `tcloud dev` may set for its executors."""
+
 _EXECUTORS = TypeAdapter(list[Executor])
+_CONTROL_WORKERS = TypeAdapter(list[ControlWorker])
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,6 @@ def project_url(host: str, port: int, namespace: str) -> str:
     """The URL of a project."""
     org, project = namespace.split(".", 1)
     return f"http://{host}:{port}/sqlmesh/{org}/{project}"
-
-
-EXECUTOR_VARIABLES = ("TCLOUD_EXECUTOR_CONCURRENCY", "TCLOUD_EXECUTOR_EVALUATION_TIMEOUT")
-"""What the shell of `tcloud dev` may set for its executors."""
 
 
 def tcloud_command() -> list[str]:
@@ -127,15 +122,11 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
 
 def worker_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -> ChildSpec:
     """`tcloud worker`: ready when Temporal sees it poll."""
+    path = f"{urlsplit(addresses.project).path}/api/control-workers"
 
     async def is_ready() -> bool:
-        client = await Client.connect(addresses.temporal)
-        request = DescribeTaskQueueRequest(
-            namespace=addresses.namespace,
-            task_queue=TaskQueue(name=CONTROL_QUEUE),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
-        return bool((await client.workflow_service.describe_task_queue(request)).pollers)
+        answer = await asyncio.to_thread(_get, addresses, path, credentials.admin)
+        return answer is not None and bool(_CONTROL_WORKERS.validate_json(answer))
 
     return ChildSpec(
         name="worker",
@@ -172,7 +163,7 @@ def executor_spec(
         is_ready=is_ready,
         environment={
             **_sign_in(data, addresses, EXECUTOR, credentials.executor),
-            **{name: value for name, value in os.environ.items() if name in EXECUTOR_VARIABLES},
+            **{name: value for name, value in os.environ.items() if name in _EXECUTOR_VARIABLES},
             "TCLOUD_EXECUTOR_GRACE": f"PT{EXECUTOR_GRACE.seconds}S",
             **gateway_variables,
         },

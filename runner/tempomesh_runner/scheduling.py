@@ -7,7 +7,7 @@ import json
 import typing as t
 
 from sqlmesh.core import constants as c
-from sqlmesh.core.environment import EnvironmentNamingInfo
+from sqlmesh.core.environment import Environment, EnvironmentNamingInfo
 from sqlmesh.core.plan.stages import BackfillStage
 from sqlmesh.core.scheduler import CreateNode, DummyNode, EvaluateNode, Scheduler, SchedulingUnit, SnapshotToIntervals
 from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot, SnapshotId, apply_auto_restatements, snapshots_to_dag
@@ -55,14 +55,10 @@ def prepare_run(
         raise SQLMeshError(f"Environment '{environment}' was not found.")
     if not env.finalized_ts:
         raise EnvironmentUpdatingError(f"Environment '{environment}' is being updated by plan '{env.plan_id}'.")
-    if gateway is None:
-        default_catalog = context.gateways.default_catalog(context.gateways.default)
     start, end = options.get("start"), options.get("end")
     validate_date_range(start, end)
     execution_time = _timestamp(options.get("execution_time"))
-    scheduler = context.scheduler(
-        context.store.current(env.snapshots).values(), context.for_run(run_id, gateway), default_catalog
-    )
+    scheduler = _scheduler_of(context, env, run_id, gateway, default_catalog)
     deployability_index = (
         DeployabilityIndex.create(scheduler.snapshots.values(), start=start)
         if env.name != c.PROD
@@ -96,7 +92,7 @@ def prepare_run(
         "owner_kind": "run",
         "owner_id": run_id,
         "gateway": context.gateways.selected(gateway),
-        "default_catalog": default_catalog,
+        "default_catalog": scheduler.default_catalog,
         "start": _time(start),
         "end": _time(end),
         "execution_time": execution_time,
@@ -124,10 +120,7 @@ def read_environment(
     """
     env = context.state.get_environment(environment)
     if env is not None and env.finalized_ts:
-        if gateway is None:
-            default_catalog = context.gateways.default_catalog(context.gateways.default)
-        snapshots = context.store.current(env.snapshots).values()
-        context.scheduler(snapshots, context.for_run("", gateway), default_catalog).merged_missing_intervals()
+        _scheduler_of(context, env, "", gateway, default_catalog).merged_missing_intervals()
     return {}
 
 
@@ -165,6 +158,16 @@ def prepare_backfill(
         "selected_models": None if plan.selected_models is None else sorted(plan.selected_models),
     }
     return {"execution": document}
+
+
+def _scheduler_of(
+    context: ProcessContext, environment: Environment, run_id: str, gateway: str | None, default_catalog: str | None
+) -> Scheduler:
+    """SQLMesh's scheduler of an environment, whose snapshots are read where they are not known here."""
+    if gateway is None:
+        default_catalog = context.gateways.default_catalog(context.gateways.default)
+    snapshots = context.store.current(environment.snapshots).values()
+    return context.scheduler(snapshots, context.for_run(run_id, gateway), default_catalog)
 
 
 def _restate_automatically(
