@@ -50,7 +50,7 @@ class RunClient:
         return asyncio.run(self._start(environment, end))
 
     async def _trigger(self, schedule_id: str) -> EndedRun:
-        client = await self._connect()
+        client = await self._stack.temporal()
         schedule = client.get_schedule_handle(schedule_id)
         before = (await schedule.describe()).info.num_actions
         asked_at = time.time()
@@ -65,7 +65,7 @@ class RunClient:
         return await self._ended(client, started.workflow_id, asked_at)
 
     async def _start(self, environment: str, end: str) -> EndedRun:
-        client = await self._connect()
+        client = await self._stack.temporal()
         variables = self._stack.client_environment
         async with httpx.AsyncClient(
             base_url=f"{self._stack.url}/api/",
@@ -79,10 +79,6 @@ class RunClient:
             record = (await http.get(f"runs/{run_id}")).raise_for_status().json()
         succeeded = [e for e in record["evaluations"] if e["status"] == "success"]
         return replace(ended, evaluations=len(succeeded))
-
-    async def _connect(self) -> Client:
-        organization, project = self._stack.url.split("/")[-2:]
-        return await Client.connect(f"127.0.0.1:{self._stack.ports[1]}", namespace=f"{organization}.{project}")
 
     async def _ended(self, client: Client, workflow_id: str, asked_at: float) -> EndedRun:
         handle = client.get_workflow_handle(workflow_id)

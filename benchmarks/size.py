@@ -9,25 +9,21 @@ warehouse.
 import argparse
 import asyncio
 import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.table import Table
-from temporalio.client import Client
 
 from benchmarks.commands import PeakMemory, compile_installed, peak_memory
 from benchmarks.projects import Shape, cloud_config, write_config, write_models
 from benchmarks.servers import servers
-from stack.processes import tcloud_command
 from tcloud.wire.runs import RunOptions
 from tcloud.wire.statuses import Status
+from tests.fixtures.processes import run_executor
 from tests.fixtures.stack import RunningStack
 
 POLL_SECONDS = 0.5
@@ -94,7 +90,7 @@ def _with_executors(count: int) -> float:
             (project / "models" / f"s{number:03d}.sql").write_text(SLEEPER % (number, SLEEP_SECONDS))
         write_config(project, cloud_config())
         _plan(up.stack, project, today - timedelta(days=2))
-        with _second_executor(up.stack, up.folder / "second.log") if count > 1 else _nothing():
+        with run_executor(up.stack, up.folder / "second.log", {}) if count > 1 else nullcontext():
             _run(up.stack, today - timedelta(days=2))
             return _run(up.stack, today - timedelta(days=1))[1]
 
@@ -120,39 +116,13 @@ def _run(stack: RunningStack, end: date) -> tuple[str, float, int]:
 
 
 async def _histories(stack: RunningStack, workflow_id: str) -> list[tuple[int, int]]:
-    organization, project = stack.url.split("/")[-2:]
-    client = await Client.connect(f"127.0.0.1:{stack.ports[1]}", namespace=f"{organization}.{project}")
+    client = await stack.temporal()
     found = []
     async for execution in client.list_workflows(f"WorkflowId = '{workflow_id}'"):
         handle = client.get_workflow_handle(workflow_id, run_id=execution.run_id)
         sizes = [event.ByteSize() async for event in handle.fetch_history_events()]
         found.append((len(sizes), max(sizes)))
     return found
-
-
-@contextmanager
-def _second_executor(stack: RunningStack, log: Path) -> Iterator[None]:
-    first = next(
-        child
-        for child in psutil.Process(stack.process.pid).children(recursive=True)
-        if child.cmdline()[-2:] == ["executor", "run"]
-    )
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*tcloud_command(), "executor", "run"], cwd=first.cwd(), env=first.environ(), stdout=output, stderr=output
-        )
-    try:
-        while b"ready" not in log.read_bytes():
-            time.sleep(POLL_SECONDS)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def _sizes_table(sizes: list[Size]) -> Table:

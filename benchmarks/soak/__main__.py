@@ -20,7 +20,6 @@ import psutil
 from benchmarks.soak.faults import FAULTS, Fault, Target
 from benchmarks.soak.projects import Steps, check_ticks, plan_ticks
 from tcloud.errors import TcloudError
-from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 from tests.eventually import eventually
 from tests.fixtures.networks import network
@@ -52,6 +51,7 @@ class _Soak:
         self._stack = stack
         self._folder = folder
         self._random = random
+        self._records = Records(stack)
         self._steps = Steps(stack, folder / "steps")
         self._step = 0
         self._struck: dict[str, int] = {}
@@ -105,14 +105,14 @@ class _Soak:
         eventually(lambda: self._steps.queries() > 0, CHECK_SECONDS)
         time.sleep(self._random.random() * 2)
         _until(lambda: fault.strike(target), CHECK_SECONDS)
-        run = self._ended(run_id)
+        run = self._records.ended(run_id, RUN_SECONDS)
         runs = [run]
         while run.status == Status.FAILED and fault.may_fail and len(runs) < 3:
-            run = self._ended(self._start())
+            run = self._records.ended(self._start(), RUN_SECONDS)
             runs.append(run)
         assert run.status == Status.SUCCESS, f"run {run.run_id} ended as {run.status}: {run.error_message}"
         _until(lambda: self._steps.check(self._step), CHECK_SECONDS)
-        Records(self._stack).nothing_is_held(CHECK_SECONDS)
+        self._records.nothing_is_held(CHECK_SECONDS)
         evaluations = [evaluation for ended in runs for evaluation in ended.evaluations or []]
         repeated = sum(evaluation.attempt > 1 for evaluation in evaluations)
         self._evaluations += len(evaluations)
@@ -126,7 +126,7 @@ class _Soak:
         with self._stack.api() as api:
             api.unschedule_environment("prod")
             eventually(lambda: not api.runs(statuses=(Status.SCHEDULED, Status.IN_PROGRESS)), RUN_SECONDS)
-        Records(self._stack).nothing_is_held(CHECK_SECONDS)
+        self._records.nothing_is_held(CHECK_SECONDS)
         return "ok"
 
     def _start(self) -> str:
@@ -137,19 +137,6 @@ class _Soak:
                 raise AssertionError(str(error)) from error
 
         return eventually(start, CHECK_SECONDS)
-
-    def _ended(self, run_id: str) -> Run:
-        def ended() -> Run | None:
-            try:
-                with self._stack.api() as api:
-                    run = api.run(run_id)
-            except TcloudError:
-                return None
-            return run if run.end_at else None
-
-        run = eventually(ended, RUN_SECONDS)
-        assert run is not None
-        return run
 
 
 def _until(check: Callable[[], None], timeout: float) -> None:

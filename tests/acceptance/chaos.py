@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tcloud.errors import TcloudError
-from tcloud.wire.runs import Run
 from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.processes import StackProcesses
@@ -74,18 +72,7 @@ class Chaos:
 
     def ended(self, run_id: str, timeout: float = 180) -> dict[str, Any]:
         """The record of a run, once it has an end."""
-        with self.stack.api() as api:
-
-            def shown() -> Run | None:
-                try:
-                    run = api.run(run_id)
-                except TcloudError:
-                    return None
-                return run if run.end_at else None
-
-            run = eventually(shown, timeout)
-        assert run is not None
-        return run.model_dump(mode="json")
+        return self.records.ended(run_id, timeout).model_dump(mode="json")
 
     def check(self) -> None:
         """Every interval that was due is recorded once, tables hold each day once, and nothing is held any more."""

@@ -6,7 +6,6 @@ from datetime import timedelta
 from urllib.parse import quote
 
 from temporalio.client import (
-    Client,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleIntervalSpec,
@@ -25,8 +24,7 @@ def hold_schedules(stack: RunningStack, crons: Iterable[str]) -> None:
 
 
 async def _hold(stack: RunningStack, crons: Iterable[str]) -> None:
-    organization, project = stack.url.split("/")[-2:]
-    client = await Client.connect(f"127.0.0.1:{stack.ports[1]}", namespace=f"{organization}.{project}")
+    client = await stack.temporal()
     for cron in crons:
         await client.create_schedule(
             f"schedule/prod/{quote(cron, safe='*@')}/UTC",

@@ -57,8 +57,7 @@ def _write(project: Path) -> Path:
 
 
 async def _record(stack: RunningStack, workflows: dict[str, str]) -> None:
-    organization, name = stack.url.split("/")[-2:]
-    client = await Client.connect(f"127.0.0.1:{stack.ports[1]}", namespace=f"{organization}.{name}")
+    client = await stack.temporal()
     await client.get_schedule_handle("schedule/prod/@daily/UTC").trigger()
     found = {
         "plan": await _first(client, "WorkflowType = 'PlanWorkflow'"),
