@@ -161,7 +161,8 @@ def test_dev_with_a_project_that_cannot_be_used(tmp_path: Path, config: str | No
         timeout=200,
     )
     assert result.returncode == exit_code, result.stdout + result.stderr
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("Error: ")
-    assert says in line
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    assert says in lines[0]
     assert "canary" not in result.stdout + result.stderr
