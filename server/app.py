@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import codec, environments, evaluations, events, executors, plans, runs, state, units
+from server.api import codec, environments, evaluations, events, executors, plans, queries, runs, state, units
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -46,6 +46,7 @@ _SMALLEST_COMPRESSED_BYTES = 2048
 _ROUTERS = (
     plans.router,
     runs.router,
+    queries.router,
     evaluations.router,
     events.router,
     units.router,
@@ -72,6 +73,7 @@ _TAGS = [
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
+    {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
     {"name": "codec", "description": "Temporal's remote data encoding: how the Web UI shows what is encrypted."},
     {"name": "health", "description": "For load balancers and supervisors; without a token."},
 ]

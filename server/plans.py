@@ -14,7 +14,7 @@ from sqlmesh.core.environment import Environment
 from server.database import Transaction
 from server.documents import DocumentKind, put_document
 from server.errors import ApiError
-from server.executors import live_gateways
+from server.executors import check_gateway
 from server.owners import close_owner
 from server.schema import documents, plan_stages, plans
 from tcloud.wire.plans import Plan, PlanStage
@@ -112,7 +112,7 @@ def accept_plan(
             f"The plan was made with SQLMesh {sqlmesh_version}, this project runs {own_version}: "
             f"run `pip install sqlmesh=={own_version}` and plan again.",
         )
-    _check_gateway(transaction, gateway)
+    check_gateway(transaction, gateway)
     _check_environment(transaction, submission)
     statement = insert(plans).values(
         project=transaction.project.namespace,
@@ -286,14 +286,6 @@ def _close_stages(transaction: Transaction, plan_id: str, status: Status, now: d
             )
             .values(status=becomes.value, end_at=now)
         )
-
-
-def _check_gateway(transaction: Transaction, gateway: str) -> None:
-    served = [live.name for live in live_gateways(transaction)]
-    if gateway in served:
-        return
-    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
-    raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
 
 
 def _check_environment(transaction: Transaction, submission: Submission) -> None:

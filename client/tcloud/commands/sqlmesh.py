@@ -14,6 +14,11 @@ from tcloud.settings import load, variables
 __all__ = ["sqlmesh"]
 
 _SQLMESH_PREFIX = "SQLMESH_"
+_UI = "ui"
+_NO_UI = (
+    "SQLMesh's browser UI, which is deprecated, works with the built-in scheduler only: use SQLMesh's extension for "
+    "VS Code to edit, `tcloud plans` and `tcloud runs` to watch, and Temporal's Web UI to see what is going on."
+)
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 """Of objects that may be in cycles: some ten megabytes, where Python's own 700 are less than one expression has."""
 
@@ -40,11 +45,14 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
     select_project(project_name(), folders)
     _select_gateway(folders)
     setattr(sqlmesh_main, "Context", RemoteContext)  # noqa: B010 (SQLMesh does not export what it imports)
+    _refuse_ui(sqlmesh_main.cli, arguments, folders)
     try:
         exit_code = sqlmesh_main.cli.main(list(arguments), prog_name="tcloud sqlmesh", standalone_mode=False)
     except YAMLError as error:
         # SQLMesh lets it through, and it does not say of which file it is.
         raise TcloudError(_describe(error, folders)) from error
+    except ModuleNotFoundError as error:
+        raise TcloudError(f"This needs the Python package '{error.name}': install it where tcloud is.") from error
     if isinstance(exit_code, int) and exit_code:
         raise click.exceptions.Exit(exit_code)
 
@@ -85,6 +93,22 @@ def _set_sqlmesh_variables() -> None:
 def _project_folders(command: click.Command, arguments: tuple[str, ...]) -> list[Path]:
     parsed = command.make_context("sqlmesh", list(arguments), resilient_parsing=True)
     return [Path(path) for path in parsed.params.get("paths") or ["."]]
+
+
+def _refuse_ui(command: click.Group, arguments: tuple[str, ...], folders: list[Path]) -> None:
+    """SQLMesh's UI makes contexts of its own, which would run models where there is no warehouse."""
+    parsed = command.make_context("sqlmesh", list(arguments), resilient_parsing=True)
+    if not parsed._protected_args or parsed._protected_args[0] != _UI:
+        return
+    from sqlmesh.core.config import load_configs
+    from sqlmesh.core.context import Context
+
+    from tcloud.scheduler import RemoteCloudSchedulerConfig
+
+    configs = load_configs(parsed.params.get("config"), Context.CONFIG_TYPE, [str(folder) for folder in folders])
+    gateway = parsed.params.get("gateway") or os.environ.get("SQLMESH_GATEWAY")
+    if any(isinstance(config.get_scheduler(gateway), RemoteCloudSchedulerConfig) for config in configs.values()):
+        raise TcloudError(_NO_UI)
 
 
 def _select_gateway(folders: list[Path]) -> None:
