@@ -86,7 +86,7 @@ def _import(access: Access, body: bytes, *, replace: bool) -> None:
             import_state(state_sync=transaction.state, input_file=file, clear=replace)
         except SQLMeshError as error:
             raise ApiError(422, "TM-STATE", " ".join(str(error).split()), error_type=type(error).__name__) from error
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError, StopIteration) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ApiError(
                 422,

@@ -15,13 +15,14 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from tcloud.scheduler import connection, context
 from tcloud.scheduler.queries import Ask
+from tcloud.scheduler.warehouse import remote_methods
 from tempomesh_runner.console import RelayConsole
 from tests.integration.runner.both import BothWays, both_ways, one_file
 from tests.integration.runner.projects import SHOP, Project, change_totals, replace
 from tests.integration.runner.sides import Driven, Side
 
 AT = "2025-01-06 12:00:00"
-DAYS = {"start": "2025-01-02", "end": "2025-01-03", "execution_time": AT}
+DAYS: dict[str, Any] = {"start": "2025-01-02", "end": "2025-01-03", "execution_time": AT}
 FILES = {
     **{
         name: SHOP.files[name]
@@ -103,9 +104,13 @@ def ask_both(both: BothWays, what: Callable[[Context], Any]) -> Any:
     return expected
 
 
+def evaluated(model: str, **how: Any) -> Callable[[Context], Any]:
+    return lambda context: context.evaluate(model, **DAYS, **how)
+
+
 def test_rows(both: BothWays) -> None:
     side = both.driven
-    few = connection.remote_methods(asking(side, max_rows=3))
+    few = remote_methods(asking(side, max_rows=3))
     adapter = Asking(side).engine_adapter
     assert len(few["fetchdf"](adapter, "SELECT * FROM range(3)")) == 3
     for method in ("fetchdf", "fetchall"):
@@ -113,7 +118,7 @@ def test_rows(both: BothWays) -> None:
             few[method](adapter, "SELECT * FROM range(4)")
         with pytest.raises(SQLMeshError, match="more than 3 rows"):
             few[method](adapter, "SELECT * FROM range(4) LIMIT 4")
-    small = connection.remote_methods(asking(side, max_bytes=300))
+    small = remote_methods(asking(side, max_bytes=300))
     with pytest.raises(SQLMeshError, match="bytes, more than the 300"):
         small["fetchdf"](adapter, "SELECT REPEAT('x', 300)")
     with pytest.raises(SQLMeshError, match=r"^Binder Error: .*nosuch") as failed:
@@ -130,14 +135,14 @@ def test_rows(both: BothWays) -> None:
     assert ask_both(both, lambda c: c.engine_adapter.table_exists("shop.nosuch")) is False
     assert ask_both(both, lambda c: c.engine_adapter.columns("shop.sales"))
     for model in ("shop.totals", "shop.weather", "shop.shops", "shop.best", "shop.sales"):
-        assert len(ask_both(both, lambda c, model=model: c.evaluate(model, limit=2, **DAYS)))
+        assert len(ask_both(both, evaluated(model, limit=2)))
     # What nobody has planned, on top of what nobody has planned.
     both.edit(lambda folder: replace(folder / "models/latest.sql", "MAX(ds)", "MIN(ds)"))
     both.edit(lambda folder: replace(folder / "models/shops.sql", "shop_id INT", "shop_id BIGINT"))
     both.edit(lambda folder: replace(folder / "seeds/shops.csv", "North", "West"))
     for model in ("shop.totals", "shop.best", "shop.shops"):
-        assert len(ask_both(both, lambda c, model=model: c.evaluate(model, **DAYS)))
-    assert "nosuch" in ask_both(both, lambda c: c.evaluate("shop.nosuch", **DAYS))
+        assert len(ask_both(both, evaluated(model)))
+    assert "nosuch" in ask_both(both, evaluated("shop.nosuch"))
 
 
 def test_audits(both: BothWays) -> None:
@@ -150,8 +155,8 @@ def test_audits(both: BothWays) -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_differences_of_tables_and_files_that_are_written_from_them(both: BothWays) -> None:
-    def diff(c: Context, *of: str, **how: Any) -> Any:
-        (found,) = c.table_diff(*of, show=False, **how)
+    def diff(c: Context, source: str, target: str, **how: Any) -> Any:
+        (found,) = c.table_diff(source, target, show=False, **how)
         rows = found.row_diff()
         frames = [getattr(rows, name).to_json() for name in ("sample", "joined_sample", "s_sample", "t_sample")]
         return found.schema_diff(), rows.stats, frames, rows.column_stats.to_json()
@@ -160,7 +165,7 @@ def test_differences_of_tables_and_files_that_are_written_from_them(both: BothWa
     both.edit(
         lambda folder: replace(folder / "models/totals.sql", "(name shop.totals,", "(name shop.totals, grain shop_id,")
     )
-    selected = {"select_models": ["shop.totals"], "where": "shop_id > 1", "limit": 1}
+    selected: dict[str, Any] = {"select_models": ["shop.totals"], "where": "shop_id > 1", "limit": 1}
     assert ask_both(both, lambda c: diff(c, "prod", "dev", **selected))
     assert "how to join" in ask_both(both, lambda c: c.table_diff("shop.totals", "shop.sales"))
     ask_both(both, lambda c: c.create_external_models(strict=True))
