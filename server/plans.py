@@ -1,5 +1,6 @@
 """Plans: accepted once, applied by Temporal, recorded here."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ __all__ = [
     "waiting_plans",
 ]
 
+_PLAN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
 
 
@@ -71,8 +73,10 @@ def read_submission(body: bytes) -> Submission:
     """
     try:
         environment = orjson.loads(body)["environment"]
+        if not _PLAN_ID.fullmatch(environment["plan_id"]):
+            raise ValueError("environment.plan_id is no id")
         return Submission(
-            plan_id=str(environment["plan_id"]),
+            plan_id=environment["plan_id"],
             # SQLMesh's own normalization: an environment has one name, however it was typed.
             environment=Environment.sanitize_name(str(environment["name"])),
             previous_plan_id=environment.get("previous_plan_id"),

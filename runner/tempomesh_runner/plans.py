@@ -8,7 +8,7 @@ from sqlmesh.core.plan import BuiltInPlanEvaluator, EvaluatablePlan
 from sqlmesh.core.plan.stages import BackfillStage, build_plan_stages
 from sqlmesh.core.snapshot import Snapshot, SnapshotId
 from sqlmesh.core.snapshot.evaluator import get_custom_materialization_type_or_raise
-from sqlmesh.utils.errors import ConfigError, ConflictingPlanError
+from sqlmesh.utils.errors import ConfigError, ConflictingPlanError, SQLMeshError
 
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
@@ -23,9 +23,11 @@ def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str 
     Raises:
         ConflictingPlanError: If another plan has changed the environment since this one was made.
         ConfigError: If a new model has a materialization that is not installed here.
+        SQLMeshError: If the plan names snapshots that nobody has.
     """
     plan = context.store.plan(plan_id)
     _refuse_stale(context, plan)
+    _refuse_strangers(context, plan)
     _refuse_unknown_materializations(plan)
     stages = build_plan_stages(plan, context.state, default_catalog)
     backfills = [is_backfill(stage) and not plan.empty_backfill for stage in stages]
@@ -113,6 +115,18 @@ def _refuse_stale(context: ProcessContext, plan: EvaluatablePlan) -> None:
             f"Another plan ({existing.plan_id}) was applied to the target environment '{plan.environment.name}' while "
             f"your current plan ({plan.plan_id}) was still in progress, interrupting it. "
             "Please re-apply your plan to resolve this error."
+        )
+
+
+def _refuse_strangers(context: ProcessContext, plan: EvaluatablePlan) -> None:
+    own = {snapshot.snapshot_id for snapshot in plan.new_snapshots}
+    named = {snapshot.snapshot_id for snapshot in plan.environment.snapshots} - own
+    missing = sorted(snapshot.name for snapshot in named - context.state.snapshots_exist(named)) if named else []
+    if missing:
+        raise SQLMeshError(
+            f"The plan names {len(missing)} snapshots that the project's state does not have, such as that of "
+            f"{missing[0]}: it was made with the state of another project, or the janitor has removed them since. "
+            "Check TCLOUD_URL and plan again."
         )
 
 

@@ -83,6 +83,7 @@ def _import(access: Access, body: bytes, *, replace: bool) -> None:
         file = Path(folder) / "state.json"
         file.write_bytes(body)
         try:
+            body.decode()
             import_state(state_sync=transaction.state, input_file=file, clear=replace)
         except SQLMeshError as error:
             raise ApiError(422, "TM-STATE", " ".join(str(error).split()), error_type=type(error).__name__) from error

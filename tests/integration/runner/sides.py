@@ -50,7 +50,7 @@ class Side:
     events: list[Event] = field(default_factory=list)
     """What the console was told since it was last asked."""
     repositories: Sequence[str] = ()
-    """Folders in the folder that are repositories of their own, which are planned together; none if it is one itself."""
+    """Folders in the folder that are repositories of their own, planned together; none if it is one itself."""
 
     def plan(
         self, environment: str, choices: Mapping[str, SnapshotChangeCategory] | None = None, **options: Any

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlmesh.core.plan import EvaluatablePlan, Plan
 from sqlmesh.core.snapshot import SnapshotChangeCategory
+from sqlmesh.utils.errors import SQLMeshError
 
+from tests.equality.outcome import differences
 from tests.integration.runner.both import BothWays, both_ways, one_file
 from tests.integration.runner.projects import Project, replace
 
@@ -128,6 +131,29 @@ def test_changes_of_columns(both: BothWays) -> None:
     both.edit(lambda folder: replace(folder / "models/fixed.sql", "amount, @", "amount, 1 AS more, @"))
     added = {"execution_time": at, "forward_only": True}
     assert both.plan("dev", enable_preview=True, **added) is None
-    assert "additive" in str(both.plan("prod", **added))
     assert both.plan("prod", allow_additive_models=["ledger.fixed"], **added) is None
     assert both.run("prod", execution_time=f"2025-01-08 {NOON}", end=f"2025-01-08 {NOON}") == "success"
+
+
+def test_plans_that_nobody_made(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.edit(lambda folder: replace(folder / "models/total.sql", "SUM(amount)", "3 * SUM(amount)"))
+    made = Plan.to_evaluatable
+    before = both.driven.outcome()
+
+    def of_another_project(plan: Plan) -> EvaluatablePlan:
+        evaluatable = made(plan)
+        return evaluatable.copy(update={"new_snapshots": []})
+
+    def malformed(plan: Plan) -> EvaluatablePlan:
+        evaluatable = made(plan)
+        return evaluatable.copy(update={"environment": evaluatable.environment.copy(update={"start_at": None})})
+
+    for change, says in (
+        (of_another_project, '^The plan names 2 snapshots that the project\'s state does not have, such as .*"top"'),
+        (malformed, r"^The plan cannot be read by SQLMesh .* \(environment.start_at: "),
+    ):
+        monkeypatch.setattr(Plan, "to_evaluatable", change)
+        with pytest.raises(SQLMeshError, match=says) as refused:
+            raise both.driven.plan("dev", execution_time=f"2025-01-06 {NOON}") or AssertionError("it was applied")
+        assert "\n" not in str(refused.value)
+    assert not differences(before, both.driven.outcome())
