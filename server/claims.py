@@ -1,7 +1,8 @@
 """Claims on physical tables: (snapshot name, version) is written by one plan or run at a time.
 
 A claim lives as long as its executor renews the leases of its evaluations, and goes when its owner has nothing in
-flight on the table. Whoever locks a claim and a record locks the claim first.
+flight on the table. A claim that is held has no lease: it lives until its owner is over (`server.holding`). Whoever
+locks a claim and a record locks the claim first.
 """
 
 from datetime import datetime
@@ -96,6 +97,7 @@ _CLAIM = _insert.on_conflict_do_update(
 _RELEASE_IDLE = delete(claims).where(
     claims.c.project == bindparam("p_project"),
     claims.c.owner_id == bindparam("p_owner"),
+    ~claims.c.is_held,
     ~exists()
     .where(
         evaluations.c.project == claims.c.project,
