@@ -74,7 +74,7 @@ def prepare_backfill(
     context: ProcessContext,
     *,
     plan_id: str,
-    index: int,
+    execution_id: str,
     stage: dict[str, t.Any],
     gateway: str,
     default_catalog: str | None,
@@ -86,7 +86,7 @@ def prepare_backfill(
         context,
         hydrated,
         plan_id=plan_id,
-        execution_id=f"{plan_id}.{index}",
+        execution_id=execution_id,
         gateway=gateway,
         default_catalog=default_catalog,
     )
