@@ -142,7 +142,7 @@ class RunnerBackedActivities(ExecutorActivities):
             return PlanStages(error=_final(error))
         stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
         body = {
-            "stages": [{"index": stage.index, "name": stage.name} for stage in stages],
+            "stages": [{name: stage[name] for name in ("index", "name", "count")} for stage in built["stages"]],
             "documents": built["documents"],
         }
         await self._api.put_stages(plan.plan_id, json.dumps(body).encode())

@@ -54,6 +54,7 @@ class StageName(BaseModel):
 
     index: int
     name: str
+    count: int | None = None
 
 
 class StageDocuments(BaseModel):
@@ -213,6 +214,7 @@ def put_stages(transaction: Transaction, plan_id: str, stages: StageDocuments) -
                 plan_id=plan_id,
                 index=stage.index,
                 name=stage.name,
+                count=stage.count,
                 status=Status.SCHEDULED.value,
             )
         )

@@ -87,6 +87,7 @@ plan_stages = Table(
     Column("plan_id", Text, primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("count", Integer),
     Column("status", Text, nullable=False),
     Column("start_at", _TIME),
     Column("end_at", _TIME),

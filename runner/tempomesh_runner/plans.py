@@ -14,7 +14,13 @@ from sqlmesh.utils.errors import ConfigError
 from tempomesh_runner.catching_up import CatchUp, intervals_to_catch_up, replaced_tables
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
-from tempomesh_runner.stage_documents import is_backfill, snapshot_ids, stage_document, stage_from_document
+from tempomesh_runner.stage_documents import (
+    is_backfill,
+    snapshot_ids,
+    stage_count,
+    stage_document,
+    stage_from_document,
+)
 
 __all__ = ["apply_stage", "build_stages", "prepare_backfill", "prepare_catch_up", "run_statements"]
 
@@ -34,7 +40,7 @@ def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str 
     kinds = [_kind(stage, plan, catch_up) for stage in stages]
     return {
         "stages": [
-            {"index": index, "name": type(stage).__name__, "kind": kind}
+            {"index": index, "name": type(stage).__name__, "kind": kind, "count": stage_count(stage, plan)}
             for index, (stage, kind) in enumerate(zip(stages, kinds, strict=True))
         ],
         "documents": [

@@ -15,6 +15,8 @@ class PlanStage(BaseModel):
 
     index: int
     name: str
+    count: int | None = None
+    """How many snapshots it deals with, or statements."""
     status: Status
     start_at: datetime | None = None
     end_at: datetime | None = None

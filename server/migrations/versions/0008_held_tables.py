@@ -1,4 +1,4 @@
-"""Tables that a plan keeps others away from, without evaluating anything there."""
+"""Tables that a plan keeps others away from, without evaluating anything there; how much a stage of it deals with."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,4 @@ def upgrade() -> None:
         sa.Column("is_held", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         schema="tempomesh",
     )
+    op.add_column("plan_stages", sa.Column("count", sa.Integer()), schema="tempomesh")
