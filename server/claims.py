@@ -65,15 +65,16 @@ def lock_claims(transaction: Transaction, owner_id: str) -> None:
     ).all()
 
 
-def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> None:
-    """Releases a claim once its owner has nothing in flight on the table."""
+def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> str | None:
+    """Releases a claim once its owner has nothing in flight on the table; returns the run that waits for it."""
     parameters = {
         "p_project": transaction.project.namespace,
         "p_owner": owner_id,
         "p_model": model,
         "p_version": version,
     }
-    transaction.connection.execute(_RELEASE, parameters)
+    waiting: str | None = transaction.connection.execute(_RELEASE, parameters).scalar()
+    return waiting
 
 
 def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
@@ -108,4 +109,6 @@ _RELEASE_IDLE = delete(claims).where(
     )
     .correlate(claims),
 )
-_RELEASE = _RELEASE_IDLE.where(claims.c.model == bindparam("p_model"), claims.c.version == bindparam("p_version"))
+_RELEASE = _RELEASE_IDLE.where(
+    claims.c.model == bindparam("p_model"), claims.c.version == bindparam("p_version")
+).returning(WAITING_RUN.scalar_subquery())
