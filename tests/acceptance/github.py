@@ -23,13 +23,12 @@ class GitHub:
     checks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Every state of each check, by its name."""
     comments: list[dict[str, Any]] = field(default_factory=list)
-    calls: list[str] = field(default_factory=list)
+    is_merged: bool = False
     unknown: list[str] = field(default_factory=list)
     """Calls that nobody here can answer."""
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:
         """The answer of GitHub, in the form of its documentation."""
-        self.calls.append(f"{method} {path}")
         comments = f"{REPOSITORY}/issues/{NUMBER}/comments"
         match method, path.split("?")[0]:
             case "GET", p if p == f"{REPOSITORY}/pulls/{NUMBER}":
@@ -55,6 +54,9 @@ class GitHub:
                 name = list(self.checks)[int(found.group(1)) - 1]
                 self.checks[name].append(body)
                 return {**body, "id": int(found.group(1)), "url": self._of(p), "name": name}
+            case "PUT", p if p == f"{REPOSITORY}/pulls/{NUMBER}/merge":
+                self.is_merged = True
+                return {"merged": True, "sha": "2" * 40, "message": "Pull Request successfully merged"}
             case "POST", "/graphql":
                 return {"data": {"repository": {"pullRequest": {"mergeStateStatus": "CLEAN"}}}}
         self.unknown.append(f"{method} {path}")

@@ -14,7 +14,11 @@ from tests.fixtures.stack import RunningStack
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
-CONFIG = f"project: cicd\n{scheduled_config('2026-01-01')}cicd_bot: {{type: github, enable_deploy_command: true}}\n"
+CONFIG = f"""
+project: cicd
+{scheduled_config("2026-01-01")}
+cicd_bot: {{type: github, enable_deploy_command: true, merge_method: squash}}
+"""
 MODEL = "MODEL (name cicd.orders, kind FULL); SELECT {} AS id"
 
 

@@ -129,9 +129,9 @@ def test_changes_of_columns(both: BothWays) -> None:
     at = f"2025-01-07 {NOON}"
     assert both.plan("prod", execution_time=at, forward_only=True) is None
     both.edit(lambda folder: replace(folder / "models/fixed.sql", "amount, @", "amount, 1 AS more, @"))
-    added = {"execution_time": at, "forward_only": True}
+    added = {"execution_time": at, "forward_only": True, "allow_additive_models": ["ledger.fixed"]}
     assert both.plan("dev", enable_preview=True, **added) is None
-    assert both.plan("prod", allow_additive_models=["ledger.fixed"], **added) is None
+    assert both.plan("prod", **added) is None
     assert both.run("prod", execution_time=f"2025-01-08 {NOON}", end=f"2025-01-08 {NOON}") == "success"
 
 
