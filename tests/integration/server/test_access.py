@@ -4,13 +4,13 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import codec, environments, evaluations, events, executors, plans, queries, runs, state, units
+from server.api import codec, environments, evaluations, events, executors, plans, public, queries, runs, state, units
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
 ROUTES = sorted(
     (method, route.path)
-    for module in (codec, environments, evaluations, events, executors, plans, queries, runs, state, units)
+    for module in (codec, environments, evaluations, events, executors, plans, public, queries, runs, state, units)
     for route in module.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
@@ -28,6 +28,7 @@ FOR_WHOM = {
     ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
     ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},
     ("POST", "/plans/{plan_id}/stages/{index}/status"): {Role.EXECUTOR, Role.WORKER},
+    ("POST", "/plans/{plan_id}/stages/{index}/hold"): {Role.WORKER},
     ("POST", "/plans/{plan_id}/status"): {Role.WORKER},
     ("POST", "/runs/{run_id}/begin"): {Role.EXECUTOR},
     ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
@@ -57,7 +58,7 @@ FOR_WHOM = {
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     filled = path.replace("{index}", "0").replace("{method}", "get_environments")
-    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "query_id", "name"):
+    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "query_id", "name", "environment"):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
 
