@@ -24,6 +24,8 @@ class GitHub:
     """Every state of each check, by its name."""
     comments: list[dict[str, Any]] = field(default_factory=list)
     is_merged: bool = False
+    _check_runs: list[str] = field(default_factory=list)
+    """The names of checks, in the order in which they were made: a check's id is its place."""
     unknown: list[str] = field(default_factory=list)
     """Calls that nobody here can answer."""
 
@@ -49,9 +51,11 @@ class GitHub:
                 return self.comments[int(found.group(1))]
             case "POST", p if p == f"{REPOSITORY}/check-runs":
                 self.checks[body["name"]] = [body]
-                return {**body, "id": len(self.checks), "url": self._of(f"{REPOSITORY}/check-runs/{len(self.checks)}")}
+                self._check_runs.append(body["name"])
+                number = len(self._check_runs)
+                return {**body, "id": number, "url": self._of(f"{REPOSITORY}/check-runs/{number}")}
             case "PATCH", p if found := re.fullmatch(rf"{REPOSITORY}/check-runs/(\d+)", p):
-                name = list(self.checks)[int(found.group(1)) - 1]
+                name = self._check_runs[int(found.group(1)) - 1]
                 self.checks[name].append(body)
                 return {**body, "id": int(found.group(1)), "url": self._of(p), "name": name}
             case "PUT", p if p == f"{REPOSITORY}/pulls/{NUMBER}/merge":

@@ -107,7 +107,7 @@ def test_forward_only(both: BothWays) -> None:
     assert both.plan("dev", execution_time=f"2025-01-08 {NOON}") is None
 
 
-def test_what_is_planned_from_what(both: BothWays) -> None:
+def test_what_is_planned_from_what_and_changes_of_columns(both: BothWays) -> None:
     at = f"2025-01-06 {NOON}"
     both.edit(lambda folder: replace(folder / "models/total.sql", "SUM(amount)", "3 * SUM(amount)"))
     choice = {'"warehouse"."ledger"."total"': SnapshotChangeCategory.NON_BREAKING}
@@ -121,18 +121,16 @@ def test_what_is_planned_from_what(both: BothWays) -> None:
     assert both.plan("short", execution_time=at, start="2025-01-05", min_intervals=3, include_unmodified=True) is None
     assert both.plan("prod", execution_time=f"2025-01-07 {NOON}", run=True, ignore_cron=True) is None
 
-
-def test_changes_of_columns(both: BothWays) -> None:
     both.edit(
         lambda folder: replace(folder / "models/fixed.sql", "disable_restatement TRUE", "on_additive_change ERROR")
     )
-    at = f"2025-01-07 {NOON}"
+    at = f"2025-01-08 {NOON}"
     assert both.plan("prod", execution_time=at, forward_only=True) is None
     both.edit(lambda folder: replace(folder / "models/fixed.sql", "amount, @", "amount, 1 AS more, @"))
     added = {"execution_time": at, "forward_only": True, "allow_additive_models": ["ledger.fixed"]}
     assert both.plan("dev", enable_preview=True, **added) is None
     assert both.plan("prod", **added) is None
-    assert both.run("prod", execution_time=f"2025-01-08 {NOON}", end=f"2025-01-08 {NOON}") == "success"
+    assert both.run("prod", execution_time=f"2025-01-09 {NOON}", end=f"2025-01-09 {NOON}") == "success"
 
 
 def test_plans_that_nobody_made(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +155,13 @@ def test_plans_that_nobody_made(both: BothWays, monkeypatch: pytest.MonkeyPatch)
             raise both.driven.plan("dev", execution_time=f"2025-01-06 {NOON}") or AssertionError("it was applied")
         assert "\n" not in str(refused.value)
     assert not differences(before, both.driven.outcome())
+
+
+def test_a_seed_of_many_rows(tmp_path: Path) -> None:
+    files = {
+        "seeds/readings.csv": "reading_id,shop_id\n" + "".join(f"{n},{n % 7}\n" for n in range(100_000)),
+        "models/readings.sql": "MODEL (name lab.readings, kind SEED (path '../seeds/readings.csv'));",
+    }
+    project = Project(files, {"model_defaults": {"dialect": "duckdb"}})
+    with both_ways(tmp_path, project, one_file, is_forgetful=True) as both:
+        assert both.plan("prod", execution_time=f"2025-01-06 {NOON}") is None
