@@ -1,6 +1,7 @@
 """The activities of the control worker: records over HTTP, schedules in Temporal."""
 
 from collections.abc import Awaitable
+from typing import TypeVar
 
 import httpx
 from temporalio import activity
@@ -8,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.schedules import EnvironmentSchedules
 from tcloud.api.control import ControlApi
-from tcloud.wire.environments import UnscheduledCron
+from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from workflows.interfaces import ControlActivities
 from workflows.payloads import (
@@ -16,6 +17,8 @@ from workflows.payloads import (
     ExecutionRef,
     MaintenanceInput,
     MaintenanceOutcome,
+    PausesRef,
+    PausesStanding,
     PlanOutcome,
     RunOutcome,
     StageStatus,
@@ -23,6 +26,8 @@ from workflows.payloads import (
 )
 
 __all__ = ["ServerBackedControlActivities"]
+
+Answer = TypeVar("Answer")
 
 
 class ServerBackedControlActivities(ControlActivities):
@@ -61,12 +66,19 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         name = environment.environment
-        wanted = {found.environment: found.crons for found in await self._api.wanted_schedules()}
-        left_out = await self._schedules.sync(name, wanted.get(name, []))
+        wanted = await self._wanted(name)
+        left_out = await self._schedules.sync(name, wanted.crons if wanted else [], wanted.pause if wanted else None)
         await _recorded(self._api.unscheduled(name, left_out))
         if left_out and environment.plan_id is not None:
             warnings = [ConsoleEvent(type="log_warning", payload=_warning(cron)) for cron in left_out]
             await _recorded(self._api.owner_events(environment.plan_id, warnings))
+
+    @activity.defn
+    async def settle_pauses(self, pauses: PausesRef) -> PausesStanding:
+        answer = await _recorded(self._api.settle_pauses(pauses.environment, pauses.run_id))
+        if (wanted := await self._wanted(pauses.environment)) is not None:
+            await self._schedules.follow_pause(wanted)
+        return PausesStanding.model_validate_json(answer)
 
     @activity.defn
     async def reconcile_schedules(self, maintenance: MaintenanceInput) -> MaintenanceOutcome:  # noqa: ARG002 - all is maintained
@@ -80,6 +92,10 @@ class ServerBackedControlActivities(ControlActivities):
     async def has_waiting_tick(self, tick: TickRef) -> bool:
         return await self._schedules.has_waiting_tick(tick)
 
+    async def _wanted(self, environment: str) -> ScheduledEnvironment | None:
+        found = await self._api.wanted_schedules()
+        return next((wanted for wanted in found if wanted.environment == environment), None)
+
 
 def _warning(left_out: UnscheduledCron) -> dict[str, object]:
     message = (
@@ -89,9 +105,9 @@ def _warning(left_out: UnscheduledCron) -> dict[str, object]:
     return {"short_message": message, "long_message": None}
 
 
-async def _recorded(call: Awaitable[None]) -> None:
+async def _recorded(call: Awaitable[Answer]) -> Answer:
     try:
-        await call
+        return await call
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:

@@ -12,6 +12,7 @@ from activities.executions import Executions
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
+from tcloud.wire.environments import Environment
 from tcloud.wire.executions import Execution, OwnerKind, UnitKind
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
@@ -172,6 +173,9 @@ class RunnerBackedActivities(ExecutorActivities):
         if options.get("execution_time") is None:
             options["execution_time"] = now
         environment = await self._api.environment(run.environment)
+        ignores_pauses = bool(options.pop("ignore_pause", False))
+        if not ignores_pauses and (reason := _pause_of(environment)):
+            return UnitGraph(paused=reason)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
@@ -193,10 +197,15 @@ class RunnerBackedActivities(ExecutorActivities):
         if scheduled:
             # Recorded only now: a tick with nothing due leaves nothing behind.
             await self._api.begin_run(run_id, run.environment, run.trigger)
+        prepared["execution"]["ignores_pauses"] = ignores_pauses
         return await self._keep(prepared["execution"], environment.evaluation_policy if environment else None)
 
     async def _run_statements(self, statements: StatementsRef) -> StageResult:
         execution = await self._executions.get(statements.execution_id)
+        if not execution.ignores_pauses:
+            reason = _pause_of(await self._api.environment(statements.environment))
+            if reason is not None:
+                return StageResult(paused=reason)
         arguments = {
             "execution": execution.model_dump(mode="json"),
             "runtime_stage": statements.runtime_stage,
@@ -230,6 +239,12 @@ class RunnerBackedActivities(ExecutorActivities):
             has_environment_statements=execution.has_environment_statements,
             limited=_limited_units(execution),
         )
+
+
+def _pause_of(environment: Environment | None) -> str | None:
+    """Why nothing is to be started in an environment; None if it is not paused as a whole."""
+    pause = next((pause for pause in environment.pauses if pause.model is None), None) if environment else None
+    return f"Environment '{pause.environment}' is {pause.explained}" if pause is not None else None
 
 
 def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:

@@ -37,7 +37,7 @@ from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE, MAINTENANCE
-from workflows.payloads import EnvironmentState, PlanRef, RunInput
+from workflows.payloads import EnvironmentState, PauseRef, PlanRef, ResumeRef, RunInput
 from workflows.run import RunWorkflow
 
 __all__ = ["KeptSchedule", "TemporalGateway"]
@@ -158,6 +158,24 @@ class TemporalGateway:
                     raise
                 _log.warning("no_worker", project=project.namespace, environment=environment, plan_id=plan_id)
                 return None
+
+    async def tell_environment(
+        self, project: Project, environment: str, signal: str, body: PauseRef | ResumeRef
+    ) -> None:
+        """Signals an environment's workflow, and starts it where it does not run yet."""
+        client = await self.client(project)
+        async with self._reached():
+            await client.start_workflow(
+                EnvironmentWorkflow.run,
+                EnvironmentState(environment=environment),
+                id=_environment_id(environment),
+                task_queue=CONTROL_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=_attributes("environment", environment),
+                start_signal=signal,
+                start_signal_args=[body],
+                rpc_timeout=_CALL_TIMEOUT,
+            )
 
     async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
         """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""

@@ -12,6 +12,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from server.access import Access, require
 from server.api.answers import json_body
 from server.errors import ApiError
+from server.pausing import expand_again
 from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
@@ -58,6 +59,7 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     environment = orjson.loads(body)["environment"]
                     answered = answer(transaction.state, method, body)
                     preempt_runs(transaction, str(environment["name"]), str(environment["plan_id"]))
+                    expand_again(transaction, str(environment["name"]))
                     return answered
                 case "get_snapshots_stamp":
                     return stamp_snapshots(transaction, orjson.loads(body)["ids"])

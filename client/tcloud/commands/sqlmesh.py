@@ -39,6 +39,7 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
     folders = _project_folders(sqlmesh_main.cli, arguments)
     select_project(project_name(), folders)
     _select_gateway(folders)
+    _add_ignore_pause(sqlmesh_main.cli)
     setattr(sqlmesh_main, "Context", RemoteContext)  # noqa: B010 (SQLMesh does not export what it imports)
     try:
         exit_code = sqlmesh_main.cli.main(list(arguments), prog_name="tcloud sqlmesh", standalone_mode=False)
@@ -47,6 +48,22 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
         raise TcloudError(_describe(error, folders)) from error
     if isinstance(exit_code, int) and exit_code:
         raise click.exceptions.Exit(exit_code)
+
+
+def _add_ignore_pause(cli: click.Group) -> None:
+    """Gives SQLMesh's `run` the one option that it does not know: it knows no pauses."""
+    from tcloud.scheduler.session import ignore_pauses
+
+    option = click.Option(
+        ["--ignore-pause"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _context, _parameter, value: ignore_pauses(value),
+        help="Run whatever is paused; takes the role admin.",
+    )
+    command = cli.commands["run"]
+    if not any(known.name == option.name for known in command.params):
+        command.params.append(option)
 
 
 def _collect_rarely() -> None:

@@ -18,7 +18,7 @@ from tcloud.errors import ConflictError, InvalidError
 from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
-from tcloud.scheduler.session import current_session
+from tcloud.scheduler.session import current_session, ignores_pauses
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import RunOptions
 
@@ -111,6 +111,7 @@ class RemoteContext(Context):
             ignore_cron=ignore_cron,
             select_models=None if select_models is None else sorted(select_models),
             exit_on_env_update=bool(self._exit_code),
+            ignore_pause=ignores_pauses(),
         )
         api = current_session().api
         try:
