@@ -48,6 +48,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 activities.record_plan_status,
                 activities.record_stage_status,
                 activities.record_outcome,
+                activities.settle_pauses,
                 activities.record_run_status,
                 activities.sync_schedules,
                 activities.reconcile_schedules,
