@@ -1,5 +1,6 @@
 """Pauses of environments and of models in them."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from workflows.payloads import PausesStanding
 __all__ = ["router"]
 
 router = APIRouter(tags=["pauses"])
+_PATIENCE_SECONDS = 3.0
 _log = structlog.get_logger(__name__)
 
 Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
@@ -166,11 +168,14 @@ async def _resume(access: Access, services: _Services, change: Callable[[Transac
 
 
 async def _tell(access: Access, services: _Services) -> None:
+    # The pause is in force, or over, as it is: should Temporal be away, its workflow is told later.
     try:
-        await deliver_notices(access.database, services.temporal, access.project)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await deliver_notices(access.database, services.temporal, access.project)
     except ApiError as error:
-        # The pause is in force, or over, as it is; its workflow is told when Temporal is back.
         _log.warning("pause_notices_not_delivered", project=access.project.namespace, reason=error.message)
+    except TimeoutError:
+        _log.warning("pause_notices_not_delivered", project=access.project.namespace, reason="Temporal takes long")
 
 
 async def _cancel_runs(access: Access, services: _Services, found: Pause) -> list[str]:
@@ -188,8 +193,11 @@ async def _cancel_runs(access: Access, services: _Services, found: Pause) -> lis
     for run_id in run_ids:
         # First the record: executors give up what belongs to a run that is over, also if Temporal is away.
         await run_in_threadpool(abort, run_id)
-        try:
-            await services.temporal.cancel_run(access.project, run_id)
-        except ApiError as error:
-            _log.warning("run_not_cancelled_in_temporal", run_id=run_id, reason=error.message)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            for run_id in run_ids:
+                await services.temporal.cancel_run(access.project, run_id)
+    except (ApiError, TimeoutError) as error:
+        # Their workflows find out when they ask for the next unit.
+        _log.warning("runs_not_cancelled_in_temporal", environment=found.environment, reason=str(error))
     return run_ids

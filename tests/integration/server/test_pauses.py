@@ -31,6 +31,10 @@ FIRST = to_timestamp("2024-01-01")
 CHAIN = {"orders": [], "totals": ["orders"], "aside": []}
 
 
+Roles = tuple[httpx.Client, httpx.Client, httpx.Client]
+"""An executor, the control worker, an administrator."""
+
+
 @pytest.fixture
 async def namespace(temporal: TemporalServer) -> str:
     return await temporal.fresh_namespace("pauses")
@@ -43,6 +47,16 @@ def paused_server(
     """A server with a Temporal, without a control worker."""
     with serving(database.url, tmp_path / "cache", namespace, temporal.address) as running:
         yield running
+
+
+@pytest.fixture
+def roles(paused_server: RunningServer) -> Iterator[Roles]:
+    with (
+        paused_server.client(Role.EXECUTOR) as executor,
+        paused_server.client(Role.WORKER) as worker,
+        paused_server.client(Role.ADMIN) as admin,
+    ):
+        yield executor, worker, admin
 
 
 def pause(client: httpx.Client, environment: str = "prod", reason: str = "upgrade", **more: Any) -> httpx.Response:
@@ -126,9 +140,8 @@ def test_the_pause_of_an_environment_holds_without_a_temporal(executor: httpx.Cl
     assert "paused by admin: upgrade" in run["error_message"]
 
 
-def test_a_paused_model_and_what_is_downstream_say_why_and_nobody_else_cares(
-    executor: httpx.Client, worker: httpx.Client, admin: httpx.Client
-) -> None:
+def test_a_paused_model_and_what_is_downstream_say_why_and_nobody_else_cares(roles: Roles) -> None:
+    executor, worker, admin = roles
     snapshots = dag_of(CHAIN)
     promoted(executor, snapshots, "plan-1")
     promoted(executor, snapshots, "plan-1", "dev")
@@ -149,9 +162,8 @@ def test_a_paused_model_and_what_is_downstream_say_why_and_nobody_else_cares(
     assert walk(executor, worker, "dev", "dev-1", snapshots, day) == {"orders": [0], "totals": [0], "aside": [0]}
 
 
-def test_models_that_a_plan_adds_are_paused_if_they_match(
-    executor: httpx.Client, worker: httpx.Client, admin: httpx.Client
-) -> None:
+def test_models_that_a_plan_adds_are_paused_if_they_match(roles: Roles) -> None:
+    executor, worker, admin = roles
     promoted(executor, dag_of(CHAIN, {"orders": "sales"}), "plan-1")
     pause_models(admin, "tag:sales").raise_for_status()
     grown = dag_of({**CHAIN, "clients": [], "report": ["clients"]}, {"orders": "sales", "clients": "sales"})
@@ -162,12 +174,11 @@ def test_models_that_a_plan_adds_are_paused_if_they_match(
     assert walk(executor, worker, "prod", "prod-1", grown, day) == {"aside": [0]}
 
 
-def test_an_end_that_has_come_is_the_end_whoever_is_away(
-    executor: httpx.Client, worker: httpx.Client, admin: httpx.Client, server: RunningServer
-) -> None:
+def test_an_end_that_has_come_is_the_end_whoever_is_away(roles: Roles, paused_server: RunningServer) -> None:
+    executor, worker, admin = roles
     promoted(executor, dag_of(CHAIN), "plan-1")
     pause(admin, lasts="PT1H").raise_for_status()
-    with server.database.engine.begin() as connection:
+    with paused_server.database.engine.begin() as connection:
         connection.execute(text("UPDATE tempomesh.pauses SET until = now() - interval '1 minute'"))
     assert admin.get("environments/prod").json()["paused"] is False
     settled = [
@@ -214,65 +225,73 @@ SELECTIONS: dict[str, Callable[[Semantics, str], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_what_runs_is_what_the_semantics_say(paused_server: RunningServer, seed: int) -> None:
+class Trial:
+    """An environment of its own with random models, and what the semantics say of it."""
+
+    def __init__(self, roles: Roles, chance: random.Random, number: int):
+        self.executor, self.worker, self.admin = roles
+        self.chance = chance
+        self.environment = f"e{number}"
+        self.names = [f"t{number}_m{n}" for n in range(chance.randint(1, 8))]
+        reads = {name: chance.sample(self.names[:n], chance.randint(0, min(n, 2))) for n, name in enumerate(self.names)}
+        self.snapshots = dag_of(reads)
+        promoted(self.executor, self.snapshots, f"plan-{number}", self.environment)
+        self.admin.post(f"environments/{self.environment}/schedule").raise_for_status()
+        self.semantics = Semantics(reads)
+        self.made: dict[str, set[str]] = {}
+        self.day = 0
+
+    def step(self) -> None:
+        match self.chance.choice(["tick", "tick", "model", "delete", "environment"]):
+            case "tick":
+                self.day += 1
+                assert self.run(f"{self.environment}-{self.day}") == self.semantics.tick(self.day - 1)
+            case "model":
+                name, selection = self.chance.choice(self.names), self.chance.choice(list(SELECTIONS))
+                answer = pause_models(self.admin, selection.format(name), self.environment).raise_for_status().json()
+                self.made[answer["pause"]["pause_id"]] = SELECTIONS[selection](self.semantics, name)
+                self.semantics.paused = set().union(*self.made.values())
+            case "delete" if self.made:
+                self.end(self.chance.choice(sorted(self.made)))
+            case "environment" if self.semantics.is_paused:
+                self.resume()
+            case "environment":
+                pause(self.admin, self.environment).raise_for_status()
+                self.semantics.is_paused = True
+
+    def end(self, pause_id: str) -> None:
+        del self.made[pause_id]
+        self.semantics.paused = set().union(*self.made.values())
+        self.check_catch_up(self.admin.delete(f"pauses/{pause_id}"))
+
+    def resume(self) -> None:
+        self.semantics.is_paused = False
+        self.check_catch_up(self.admin.post(f"environments/{self.environment}/resume", json={}))
+
+    def check_catch_up(self, answer: httpx.Response) -> None:
+        run_id = answer.raise_for_status().json()["run_id"]
+        assert (run_id is None) == self.semantics.is_paused
+        if run_id is not None:
+            assert self.run(run_id) == self.semantics.run()
+
+    def run(self, run_id: str) -> dict[str, list[int]]:
+        due = missing(self.executor, self.snapshots, self.day)
+        return walk(self.executor, self.worker, self.environment, run_id, self.snapshots, due)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_runs_is_what_the_semantics_say(roles: Roles, seed: int) -> None:
     chance = random.Random(seed)
-    with (
-        paused_server.client(Role.EXECUTOR) as executor,
-        paused_server.client(Role.WORKER) as worker,
-        paused_server.client(Role.ADMIN) as admin,
-    ):
-        for trial in range(4):
-            environment = f"e{trial}"
-            names = [f"t{trial}_m{number}" for number in range(chance.randint(1, 8))]
-            reads = {name: chance.sample(names[:n], chance.randint(0, min(n, 2))) for n, name in enumerate(names)}
-            snapshots = dag_of(reads)
-            promoted(executor, snapshots, f"plan-{trial}", environment)
-            admin.post(f"environments/{environment}/schedule").raise_for_status()
-            semantics = Semantics(reads)
-            made: dict[str, set[str]] = {}
-            day = 0
-
-            def run(run_id: str) -> dict[str, list[int]]:
-                due = missing(executor, snapshots, day)  # noqa: B023 - called before they change
-                return walk(executor, worker, environment, run_id, snapshots, due)  # noqa: B023
-
-            def check_catch_up(answer: httpx.Response) -> None:
-                run_id = answer.raise_for_status().json()["run_id"]
-                assert (run_id is None) == semantics.is_paused  # noqa: B023
-                if run_id is not None:
-                    assert run(run_id) == semantics.run()  # noqa: B023
-
-            def end(pause_id: str) -> None:
-                del made[pause_id]  # noqa: B023
-                semantics.paused = set().union(*made.values())  # noqa: B023
-                check_catch_up(admin.delete(f"pauses/{pause_id}"))
-
-            for _ in range(12):
-                match chance.choice(["tick", "tick", "model", "delete", "environment"]):
-                    case "tick":
-                        day += 1
-                        assert run(f"{environment}-{day}") == semantics.tick(day - 1)
-                    case "model":
-                        name, selection = chance.choice(names), chance.choice(list(SELECTIONS))
-                        answer = pause_models(admin, selection.format(name), environment).raise_for_status().json()
-                        made[answer["pause"]["pause_id"]] = SELECTIONS[selection](semantics, name)
-                        semantics.paused = set().union(*made.values())
-                    case "delete" if made:
-                        end(chance.choice(sorted(made)))
-                    case "environment" if semantics.is_paused:
-                        semantics.is_paused = False
-                        check_catch_up(admin.post(f"environments/{environment}/resume", json={}))
-                    case "environment":
-                        semantics.is_paused = True
-                        pause(admin, environment).raise_for_status()
-            if semantics.is_paused:
-                semantics.is_paused = False
-                check_catch_up(admin.post(f"environments/{environment}/resume", json={}))
-            for pause_id in sorted(made):
-                end(pause_id)
-            # As if there had never been a pause: every day of every model is there.
-            assert missing(executor, snapshots, day) == {}
+    for number in range(5):
+        trial = Trial(roles, chance, number)
+        for _ in range(14):
+            trial.step()
+        if trial.semantics.is_paused:
+            trial.resume()
+        for pause_id in sorted(trial.made):
+            trial.end(pause_id)
+        # As if there had never been a pause: every day of every model is there.
+        assert missing(trial.executor, trial.snapshots, trial.day) == {}
 
 
 def missing(executor: httpx.Client, snapshots: list[Snapshot], days: int) -> dict[str, tuple[int, int]]:
