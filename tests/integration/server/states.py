@@ -81,11 +81,13 @@ def remote_state(client: httpx.Client) -> RemoteStateSync:
     return RemoteStateSync(cast(Callable[[str, bytes], bytes], transport))
 
 
-def promoted(client: httpx.Client, snapshots: list[Snapshot], plan_id: str, name: str = "prod") -> Environment:
+def promoted(
+    client: httpx.Client, snapshots: list[Snapshot], plan_id: str, name: str = "prod", previous: str | None = None
+) -> Environment:
     """Pushes snapshots and makes them an environment, finalized."""
     state = remote_state(client)
     state.push_snapshots(snapshots)
-    environment = environment_of(snapshots, plan_id, name=name)
+    environment = environment_of(snapshots, plan_id, previous, name)
     state.promote(environment, set())
     state.finalize(environment)
     return environment

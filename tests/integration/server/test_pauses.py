@@ -167,7 +167,7 @@ def test_models_that_a_plan_adds_are_paused_if_they_match(roles: Roles) -> None:
     promoted(executor, dag_of(CHAIN, {"orders": "sales"}), "plan-1")
     pause_models(admin, "tag:sales").raise_for_status()
     grown = dag_of({**CHAIN, "clients": [], "report": ["clients"]}, {"orders": "sales", "clients": "sales"})
-    promoted(executor, grown, "plan-2")
+    promoted(executor, grown, "plan-2", previous="plan-1")
     (found,) = admin.get("pauses").json()
     assert (found["model"], found["models"]) == ("tag:sales", ['"db"."clients"', '"db"."orders"'])
     day = {s.name: (FIRST, FIRST + DAY) for s in grown}
@@ -221,7 +221,7 @@ SELECTIONS: dict[str, Callable[[Semantics, str], set[str]]] = {
     "db.{}": lambda _, name: {name},
     "db.{}+": lambda semantics, name: semantics.downstream({name}),
     "+db.{}": lambda semantics, name: {up for up in semantics.reads if name in semantics.downstream({up})},
-    "db.*{}": lambda semantics, name: {other for other in semantics.reads if other.endswith(name)},
+    "*{}": lambda semantics, name: {other for other in semantics.reads if other.endswith(name)},
 }
 
 
