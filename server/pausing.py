@@ -24,6 +24,7 @@ from workflows.payloads import PauseRef, PausesStanding, ResumeRef
 __all__ = ["Resumed", "end_pause", "expand_again", "pause", "resume", "settle"]
 
 _log = structlog.get_logger(__name__)
+_LONGEST = timedelta(days=36_500)
 _EARLY = timedelta(seconds=1)
 """A workflow whose timer has gone off is believed, even if this clock is a little slow."""
 
@@ -265,7 +266,7 @@ def _end(until: datetime | None, lasts: timedelta | None) -> datetime | None:
         raise ApiError(422, "TM-REQUEST", "until, lasts: a pause has one end; give one of the two.")
     now = datetime.now(UTC)
     if lasts is not None:
-        until = now + lasts
+        until = now + min(lasts, _LONGEST)
     if until is None:
         return None
     until = until if until.tzinfo is not None else until.replace(tzinfo=UTC)

@@ -3,7 +3,7 @@
 import click
 
 from tcloud.commands.access import project_api
-from tcloud.commands.pausing import End, catch_up_option, say_paused, say_resumed, until_option
+from tcloud.commands.pausing import End, catch_up_option, reason_option, say_paused, say_resumed, until_option
 from tcloud.output import Format, as_json, output_option, show, show_many
 from tcloud.wire.pausing import PauseRequest
 
@@ -55,7 +55,7 @@ def unschedule_environment(name: str, output: Format) -> None:
 
 @environments.command("pause")
 @click.argument("name")
-@click.option("--reason", required=True, help="Why, for everybody who meets it.")
+@reason_option
 @until_option
 @click.option("--now", is_flag=True, help="Cancel what is in flight, too; it finishes otherwise.")
 @output_option

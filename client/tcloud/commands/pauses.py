@@ -3,7 +3,15 @@
 import click
 
 from tcloud.commands.access import project_api
-from tcloud.commands.pausing import PAUSE_FIELDS, End, catch_up_option, say_paused, say_resumed, until_option
+from tcloud.commands.pausing import (
+    PAUSE_FIELDS,
+    End,
+    catch_up_option,
+    reason_option,
+    say_paused,
+    say_resumed,
+    until_option,
+)
 from tcloud.output import Format, as_json, output_option, show, show_many
 from tcloud.wire.pausing import ModelPauseRequest
 
@@ -32,7 +40,7 @@ def list_pauses(environment: str | None, output: Format) -> None:
     required=True,
     help="A model's name, or a selection as in `sqlmesh run --select-model`: tag:name, +model, model+, wildcards.",
 )
-@click.option("--reason", required=True, help="Why, for everybody who meets it.")
+@reason_option
 @until_option
 @output_option
 def create_pause(environment: str, model: str, reason: str, end: End, output: Format) -> None:

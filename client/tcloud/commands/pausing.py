@@ -10,14 +10,22 @@ import click
 from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import PauseAnswer, ResumeAnswer
 
-__all__ = ["PAUSE_FIELDS", "End", "catch_up_option", "say_paused", "say_resumed", "until_option"]
+__all__ = ["PAUSE_FIELDS", "End", "catch_up_option", "reason_option", "say_paused", "say_resumed", "until_option"]
 
 PAUSE_FIELDS = ("pause_id", "environment", "model", "models", "reason", "created_by", "created_at", "until")
+_LONGEST_REASON = 500
 _LASTS = re.compile(r"(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)?\Z")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 End = dict[str, datetime | timedelta | None]
 """The fields of a request that say when a pause ends by itself."""
+
+
+def reason_option(command: Command) -> Command:
+    """Gives a command `--reason`."""
+    option = click.option("--reason", required=True, callback=_reason, help="Why, for everybody who meets it.")
+    decorated: Command = option(command)
+    return decorated
 
 
 def until_option(command: Command) -> Command:
@@ -69,14 +77,20 @@ def _what(pause: Pause) -> str:
     return environment if pause.model is None else f"'{pause.model}' of {environment[0].lower()}{environment[1:]}"
 
 
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip() or len(value) > _LONGEST_REASON:
+        raise click.BadParameter(f"say why, in no more than {_LONGEST_REASON} characters.")
+    return value
+
+
 def _end(_context: click.Context, _parameter: click.Parameter, value: str | None) -> End:
     if value is None:
         return {}
     lasts = _LASTS.match(value.strip())
-    if lasts and any(lasts.groupdict().values()):
-        return {"lasts": timedelta(**{unit: int(count) for unit, count in lasts.groupdict().items() if count})}
     try:
+        if lasts and any(lasts.groupdict().values()):
+            return {"lasts": timedelta(**{unit: int(count) for unit, count in lasts.groupdict().items() if count})}
         moment = datetime.fromisoformat(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"'{value}' is no time, as are '2h', '1d12h' and '2026-03-01 09:00'.") from error
     return {"until": moment if moment.tzinfo else moment.replace(tzinfo=UTC)}

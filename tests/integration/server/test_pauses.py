@@ -131,10 +131,21 @@ def test_the_pause_of_an_environment_holds_without_a_temporal(executor: httpx.Cl
     snapshots = dag_of(CHAIN)
     promoted(executor, snapshots, "plan-1")
     prepare(executor, "prod", "prod-1", snapshots, {s.name: (FIRST, FIRST + DAY) for s in snapshots})
-    assert start(executor, "prod-1", 0).verdict is Verdict.GO
+    first, second = (start(executor, "prod-1", unit) for unit in (0, 2))
+    assert pause(admin).raise_for_status().json()["cancelled_runs"] == []
+    # Nothing new is started, what is in flight finishes.
+    assert start(executor, "prod-1", 1).is_paused
+    finish(executor, first, snapshots[0], (FIRST, FIRST + DAY))
+    assert [evaluation["status"] for evaluation in evaluations_of(executor, "prod-1")] == [
+        "success",
+        "in_progress",
+        "skipped",
+    ]
+    # Unless somebody wants it to stop.
     answer = pause(admin, now=True).raise_for_status().json()
-    assert answer["cancelled_runs"] == ["prod-1"]
-    assert start(executor, "prod-1", 1).verdict is Verdict.STOP
+    assert (answer["outcome"], answer["cancelled_runs"]) == ("already_paused", ["prod-1"])
+    renewal = {"executor": "one", "evaluations": {second.evaluation_id: second.fence}}
+    assert executor.post("leases", json=renewal).json() == {"lost": [second.evaluation_id]}
     run = admin.get("runs/prod-1").json()
     assert run["status"] == "aborted"
     assert "paused by admin: upgrade" in run["error_message"]
