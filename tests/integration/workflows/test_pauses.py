@@ -103,10 +103,17 @@ async def test_schedules_follow_and_the_run_that_catches_up_is_started(client: C
             (known,) = (await state(client)).pauses
             assert (known.pause_id, known.reason) == (pause_id, "warehouse upgrade")
 
-        # It ends by a timer, that goes off while the control worker is away again.
-        await asyncio.to_thread(
-            admin.post, "environments/prod/pause", json={"reason": "only a little more", "lasts": "PT1S"}
-        )
+            await asyncio.to_thread(
+                admin.post, "environments/prod/pause", json={"reason": "only a little more", "lasts": "PT3S"}
+            )
+
+            async def is_settled() -> bool:
+                now = await state(client)
+                return not now.is_unsettled and [pause.reason for pause in now.pauses] == ["only a little more"]
+
+            await eventually_async(is_settled)
+
+        # It ends by a timer, also if that goes off while the control worker is away again.
         async with control_worker(client, server):
 
             async def is_resumed() -> bool:
