@@ -140,7 +140,7 @@ class EnvironmentSchedules:
         """
         changes = _Changes()
         await self._together(
-            [self._follow(definition, changes) for definition in _wanted([environment], changes).values()]
+            [self._put_right(definition, changes) for definition in _wanted([environment], changes).values()]
         )
 
     async def has_later_tick(self, tick: TickRef) -> bool:
@@ -209,9 +209,6 @@ class EnvironmentSchedules:
         await self._put(definition, changes)
         return await self._described(definition.schedule_id)
 
-    async def _follow(self, definition: Definition, changes: _Changes) -> None:
-        await self._put_right(definition, changes)
-
     async def _put(self, definition: Definition, changes: _Changes) -> None:
         schedule_id = definition.schedule_id
         try:
@@ -251,8 +248,8 @@ class EnvironmentSchedules:
         changes.deleted.append(schedule_id)
         _log.info("schedule_deleted", schedule_id=schedule_id)
 
-    async def _together(self, calls: Iterable[Awaitable[None]]) -> None:
-        async def limited(call: Awaitable[None]) -> None:
+    async def _together(self, calls: Iterable[Awaitable[object]]) -> None:
+        async def limited(call: Awaitable[object]) -> None:
             async with self._limit:
                 await call
 
