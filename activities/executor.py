@@ -19,6 +19,7 @@ from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
     RUN_STOPPED,
+    CatchUpRef,
     LimitedUnits,
     PlanNotice,
     PlanRef,
@@ -86,6 +87,11 @@ class RunnerBackedActivities(ExecutorActivities):
             return await infrastructure_errors(self._prepare_backfill(stage))
 
     @activity.defn
+    async def prepare_catch_up(self, catch_up: CatchUpRef) -> UnitGraph:
+        async with beating():
+            return await infrastructure_errors(self._prepare_catch_up(catch_up))
+
+    @activity.defn
     async def prepare_run(self, run: RunInput) -> UnitGraph:
         async with beating():
             graph = await infrastructure_errors(self._prepare_run(run))
@@ -137,7 +143,7 @@ class RunnerBackedActivities(ExecutorActivities):
             return PlanStages(error=_final(error))
         stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
         body = {
-            "stages": [{"index": stage.index, "name": stage.name} for stage in stages],
+            "stages": [{name: stage[name] for name in ("index", "name", "count")} for stage in built["stages"]],
             "documents": built["documents"],
         }
         await self._api.put_stages(plan.plan_id, json.dumps(body).encode())
@@ -151,11 +157,19 @@ class RunnerBackedActivities(ExecutorActivities):
         return StageResult()
 
     async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
-        arguments = {**await self._stage_arguments(stage), "index": stage.index}
+        return await self._prepare_stage("prepare_backfill", stage, f"{stage.plan_id}.{stage.index}")
+
+    async def _prepare_catch_up(self, stage: CatchUpRef) -> UnitGraph:
+        return await self._prepare_stage("prepare_catch_up", stage, f"{stage.plan_id}.{stage.index}.{stage.round}")
+
+    async def _prepare_stage(self, task: str, stage: StageRef, execution_id: str) -> UnitGraph:
+        arguments = {**await self._stage_arguments(stage), "execution_id": execution_id}
         try:
-            prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id)
+            prepared = await self._runners.plan_task(task, arguments, stage.plan_id)
         except (TaskFailedError, RunnerCrashedError) as error:
             return UnitGraph(error=_final(error))
+        if prepared.get("nothing_to_do"):
+            return UnitGraph(nothing_to_do=True)
         return await self._keep(prepared["execution"], (await self._api.plan(stage.plan_id)).evaluation_policy)
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
