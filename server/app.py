@@ -19,7 +19,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import audit_log, codec, environments, evaluations, events, executors, pauses, plans, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    runs,
+    state,
+    units,
+)
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -44,6 +57,7 @@ __all__ = ["create_app"]
 
 _log = structlog.get_logger(__name__)
 _PROJECT_PATH = "/sqlmesh/{org}/{project}"
+_PUBLIC_PATH = "/api/v1/"
 _SMALLEST_COMPRESSED_BYTES = 2048
 _ROUTERS = (
     plans.router,
@@ -57,6 +71,7 @@ _ROUTERS = (
     executors.router,
     state.router,
     codec.router,
+    public.router,
 )
 _DESCRIPTION = """
 Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token, whose
@@ -79,6 +94,7 @@ _TAGS = [
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
     {"name": "codec", "description": "Temporal's remote data encoding: how the Web UI shows what is encrypted."},
+    {"name": "public", "description": "Stable reads for tools that mirror runs elsewhere: `v1` only ever gets more."},
     {"name": "health", "description": "For load balancers and supervisors; without a token."},
 ]
 
@@ -183,9 +199,12 @@ def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
     return project
 
 
-async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
     body = {"code": error.code, "message": error.message}
+    if _PUBLIC_PATH in request.url.path:
+        # Where clients of the public API look for it: without one they do not take a 404 for an answer.
+        body["detail"] = error.message
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)

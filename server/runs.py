@@ -54,6 +54,8 @@ class RunFilter:
     """Only runs that started before."""
     before: str | None = None
     """The id of a run: only older ones."""
+    after: str | None = None
+    """The id of a run: only newer ones."""
 
 
 def create_run(transaction: Transaction, options: RunOptions, created_by: str) -> Run:
@@ -167,7 +169,7 @@ def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run
     """Runs without their evaluations, newest first.
 
     Raises:
-        ApiError: 404 if there is no run `before`, 422 if `model` is no name of a model.
+        ApiError: 404 if there is no run `before` or `after`, 422 if `model` is no name of a model.
     """
     project = transaction.project.namespace
     query = select(runs).where(runs.c.project == project)
@@ -184,6 +186,9 @@ def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run
     if wanted.before is not None:
         last = _row(transaction, wanted.before)
         query = query.where(tuple_(runs.c.start_at, runs.c.run_id) < tuple_(last.start_at, last.run_id))
+    if wanted.after is not None:
+        first = _row(transaction, wanted.after)
+        query = query.where(tuple_(runs.c.start_at, runs.c.run_id) > tuple_(first.start_at, first.run_id))
     if wanted.model is not None:
         names = recorded(transaction, fully_qualified(transaction, wanted.model))
         if not names:

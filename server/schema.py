@@ -72,6 +72,7 @@ plans = Table(
     Column("project", Text, primary_key=True),
     Column("plan_id", Text, primary_key=True),
     Column("environment", Text, nullable=False),
+    Column("previous_plan_id", Text),
     Column("status", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=text("now()")),

@@ -4,7 +4,20 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import audit_log, codec, environments, evaluations, events, executors, pauses, plans, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    runs,
+    state,
+    units,
+)
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
@@ -19,6 +32,7 @@ ROUTES = sorted(
         executors,
         pauses,
         plans,
+        public,
         runs,
         state,
         units,
@@ -45,6 +59,7 @@ FOR_WHOM = {
     ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
     ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},
     ("POST", "/plans/{plan_id}/stages/{index}/status"): {Role.EXECUTOR, Role.WORKER},
+    ("POST", "/plans/{plan_id}/stages/{index}/hold"): {Role.WORKER},
     ("POST", "/plans/{plan_id}/status"): {Role.WORKER},
     ("POST", "/runs/{run_id}/begin"): {Role.EXECUTOR},
     ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
@@ -64,7 +79,7 @@ FOR_WHOM = {
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     filled = path.replace("{index}", "0").replace("{method}", "get_environments")
-    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "pause_id", "name"):
+    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "pause_id", "name", "environment"):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
 
