@@ -22,6 +22,8 @@ from workflows.payloads import (
     PausesRef,
     PausesStanding,
     PlanOutcome,
+    QueryInput,
+    QueryOutcome,
     RunOutcome,
     StageStatus,
     TickRef,
@@ -73,6 +75,14 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def record_run_status(self, run: RunOutcome) -> None:
         await _recorded(self._api.run_status(run.run_id, run.status, run.error))
+
+    @activity.defn
+    async def begin_query(self, query: QueryInput) -> None:
+        await _recorded(self._api.begin_query(query.query_id))
+
+    @activity.defn
+    async def record_query_status(self, query: QueryOutcome) -> None:
+        await _recorded(self._api.query_status(query.query_id, query.status, query.error))
 
     @activity.defn
     async def sync_schedules(self, environment: EnvironmentRef) -> None:

@@ -24,6 +24,7 @@ from workflows.payloads import (
     PlanNotice,
     PlanRef,
     PlanStages,
+    QueryInput,
     RunInput,
     RunNotice,
     StageRef,
@@ -118,6 +119,11 @@ class RunnerBackedActivities(ExecutorActivities):
         async with beating():
             report = _report_of(units)
             return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
+
+    @activity.defn
+    async def answer_query(self, query: QueryInput) -> StageResult:
+        async with beating():
+            return await infrastructure_errors(self._answer_query(query.query_id))
 
     async def _notify_run(self, notice: RunNotice) -> None:
         event, error = notice.event, notice.error
@@ -228,6 +234,15 @@ class RunnerBackedActivities(ExecutorActivities):
             await self._runners.plan_task("run_statements", arguments, execution.owner_id)
         except (TaskFailedError, RunnerCrashedError) as error:
             return StageResult(error=_final(error))
+        return StageResult()
+
+    async def _answer_query(self, query_id: str) -> StageResult:
+        question = json.loads(await self._api.query(query_id))
+        try:
+            answered = await self._runners.plan_task("answer_query", question, query_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return StageResult(error=_final(error))
+        await self._api.put_answer(query_id, json.dumps(answered["answer"]).encode())
         return StageResult()
 
     async def _stage_arguments(self, stage: StageRef) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from server.api import (
     pauses,
     plans,
     public,
+    queries,
     runs,
     state,
     units,
@@ -62,6 +63,7 @@ _SMALLEST_COMPRESSED_BYTES = 2048
 _ROUTERS = (
     plans.router,
     runs.router,
+    queries.router,
     evaluations.router,
     events.router,
     units.router,
@@ -93,6 +95,7 @@ _TAGS = [
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
+    {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
     {"name": "codec", "description": "Temporal's remote data encoding: how the Web UI shows what is encrypted."},
     {"name": "public", "description": "Stable reads for tools that mirror runs elsewhere: `v1` only ever gets more."},
     {"name": "health", "description": "For load balancers and supervisors; without a token."},

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Annotated
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmesh.core.environment import Environment
@@ -14,7 +15,7 @@ from sqlmesh.core.environment import Environment
 from server.database import Transaction
 from server.documents import DocumentKind, put_document
 from server.errors import ApiError
-from server.executors import live_gateways
+from server.executors import check_gateway
 from server.owners import close_owner
 from server.schema import documents, plan_stages, plans
 from tcloud.wire.plans import Plan, PlanStage
@@ -37,6 +38,7 @@ __all__ = [
     "waiting_plans",
 ]
 
+_PLAN_ID = r"^[A-Za-z0-9_-]{1,100}$"
 _OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
 
 
@@ -51,7 +53,7 @@ class Submission:
 
 class _Target(BaseModel):
     name: str
-    plan_id: str
+    plan_id: Annotated[str, StringConstraints(pattern=_PLAN_ID)]
     previous_plan_id: str | None = None
 
 
@@ -128,7 +130,7 @@ def accept_plan(
             f"The plan was made with SQLMesh {sqlmesh_version}, this project runs {own_version}: "
             f"run `pip install sqlmesh=={own_version}` and plan again.",
         )
-    _check_gateway(transaction, gateway)
+    check_gateway(transaction, gateway)
     _check_environment(transaction, submission)
     statement = insert(plans).values(
         project=transaction.project.namespace,
@@ -310,14 +312,6 @@ def _close_stages(transaction: Transaction, plan_id: str, status: Status, now: d
             )
             .values(status=becomes.value, end_at=now)
         )
-
-
-def _check_gateway(transaction: Transaction, gateway: str) -> None:
-    served = [live.name for live in live_gateways(transaction)]
-    if gateway in served:
-        return
-    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
-    raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
 
 
 def _check_environment(transaction: Transaction, submission: Submission) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "pauses",
     "plan_stages",
     "plans",
+    "queries",
     "runs",
     "slots",
     "scheduled_environments",
@@ -242,6 +243,22 @@ executors = Table(
     Column("gateways", JSONB, nullable=False),
     Column("python_environments", JSONB, nullable=False),
 )
+
+queries = Table(
+    "queries",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("query_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("start_at", _TIME),
+    Column("end_at", _TIME),
+    Column("error_message", Text),
+    Index("ix_queries_open", "project", "kind", postgresql_where=text("end_at IS NULL")),
+)
+"""Questions to warehouses and the janitor's work."""
 
 scheduled_environments = Table(
     "scheduled_environments",

@@ -25,6 +25,8 @@ __all__ = [
     "PlanOutcome",
     "PlanRef",
     "PlanStages",
+    "QueryInput",
+    "QueryOutcome",
     "ResumeRef",
     "RunInput",
     "RunNotice",
@@ -401,6 +403,22 @@ class PlanOutcome(BaseModel):
 
     plan_id: str
     environment: str
+    status: str
+    error: ErrorText | None = None
+
+
+class QueryInput(BaseModel):
+    """Names a question to a warehouse that the server has stored."""
+
+    query_id: str
+    is_housekeeping: bool = False
+    """It removes things, which nothing may do while a plan is being applied."""
+
+
+class QueryOutcome(BaseModel):
+    """How a question ended; its answer is kept by the server."""
+
+    query_id: str
     status: str
     error: ErrorText | None = None
 

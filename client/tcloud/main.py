@@ -20,6 +20,7 @@ __all__ = ["cli", "main", "run"]
 
 _OWN_COMMANDS = {
     "sqlmesh": ("tcloud.commands.sqlmesh:sqlmesh", "SQLMesh's own command line, with the cloud scheduler."),
+    "sqlmesh_cicd": ("tcloud.commands.sqlmesh:sqlmesh_cicd", "SQLMesh's CI/CD bot, with the cloud scheduler."),
     "plans": ("tcloud.commands.plans:plans", "Plans: list, show, watch and cancel them."),
     "runs": ("tcloud.commands.runs:runs", "Runs: list, show, start, watch and cancel them, read their logs."),
     "models": ("tcloud.commands.models:models", "Models: what was evaluated, over all runs and plans."),

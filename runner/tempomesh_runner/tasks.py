@@ -7,7 +7,7 @@ from sqlmesh.core.notification_target import NotificationEvent
 from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
-from tempomesh_runner import plans, scheduling
+from tempomesh_runner import plans, queries, scheduling
 from tempomesh_runner.causes import encode_cause, is_retryable
 from tempomesh_runner.console import Event
 from tempomesh_runner.crons import remember_crons
@@ -65,6 +65,8 @@ class Worker:
                     return scheduling.prepare_run(self._context, **arguments)
                 case "run_statements":
                     return plans.run_statements(self._context, **arguments)
+                case "answer_query":
+                    return queries.answer_query(self._context, **arguments)
                 case "evaluate_unit":
                     return self._units.evaluate(**arguments)
         raise SQLMeshError(f"This runner has no task '{task}'.")

@@ -21,6 +21,7 @@ from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.runs import Evaluation, Run, RunOptions
 
 __all__ = ["Api"]
@@ -249,6 +250,36 @@ class Api:
     ) -> list[AuditEntry]:
         """Who did what, newest first."""
         return self._many(AuditEntry, "audit-log", actor=actor, action=action, subject=subject, limit=limit)
+
+    def submit_query(self, request: QueryRequest) -> Query:
+        """Has an executor answer a question, or the janitor do its work; the same request again changes nothing."""
+        answer = self._send("POST", "queries", content=request.model_dump_json().encode())
+        return understood(Query.model_validate_json, answer, self.url)
+
+    def query_events(self, query_id: str) -> Iterator[StreamEvent]:
+        """What SQLMesh's console was told meanwhile, and how it ended."""
+        return follow(self._http, f"queries/{_segment(query_id)}/events")
+
+    def query_answer(self, query_id: str) -> Any:
+        """The answer to a question that was answered."""
+        return self._send("GET", f"queries/{_segment(query_id)}/answer").json()
+
+    def cancel_query(self, query_id: str) -> None:
+        """Asks for a question to be dropped, and its query in the warehouse to be stopped."""
+        self._send("POST", f"queries/{_segment(query_id)}/cancel")
+
+    def forget_query(self, query_id: str) -> None:
+        """Has the server throw away what was asked and answered."""
+        self._send("DELETE", f"queries/{_segment(query_id)}")
+
+    def import_state(self, file: bytes, *, replace: bool) -> None:
+        """Imports a file of `sqlmesh state export`.
+
+        Args:
+            file: The file's content.
+            replace: Whether the state is emptied first; it is merged otherwise.
+        """
+        self._send("POST", "state-import", content=file, params={"replace": replace})
 
     def schedules(self) -> list[Schedule]:
         """The schedules that Temporal keeps for the project."""

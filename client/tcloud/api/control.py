@@ -66,6 +66,14 @@ class ControlApi:
         """Records how a run ended."""
         await self._post(f"runs/{run_id}/status", {"status": status, "error_message": error_message})
 
+    async def begin_query(self, query_id: str) -> None:
+        """Records that housekeeping begins; refused for as long as something stands in its way."""
+        await self._post(f"queries/{query_id}/begin", {})
+
+    async def query_status(self, query_id: str, status: str, error_message: str | None) -> None:
+        """Records how a query ended."""
+        await self._post(f"queries/{query_id}/status", {"status": status, "error_message": error_message})
+
     async def execution_outcome(self, execution_id: str, outcome: ExecutionOutcome) -> None:
         """Records the units of an execution that never started."""
         await self._post(f"executions/{execution_id}/outcome", outcome.model_dump(mode="json"))

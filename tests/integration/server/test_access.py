@@ -14,6 +14,7 @@ from server.api import (
     pauses,
     plans,
     public,
+    queries,
     runs,
     state,
     units,
@@ -33,6 +34,7 @@ ROUTES = sorted(
         pauses,
         plans,
         public,
+        queries,
         runs,
         state,
         units,
@@ -71,6 +73,16 @@ FOR_WHOM = {
     ("POST", "/leases"): {Role.EXECUTOR},
     ("POST", "/executors"): {Role.EXECUTOR},
     ("PUT", "/environments/{name}/unscheduled"): {Role.WORKER},
+    ("POST", "/queries"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
+    ("DELETE", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}/answer"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/queries/{query_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}/question"): {Role.EXECUTOR},
+    ("PUT", "/queries/{query_id}/answer"): {Role.EXECUTOR},
+    ("POST", "/queries/{query_id}/begin"): {Role.WORKER},
+    ("POST", "/queries/{query_id}/status"): {Role.WORKER},
+    ("POST", "/state-import"): {Role.ADMIN},
     ("POST", "/codec/decode"): {Role.VIEWER, Role.DEVELOPER, Role.ADMIN},
     ("POST", "/codec/encode"): {Role.ADMIN},
 }
@@ -79,7 +91,17 @@ FOR_WHOM = {
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     filled = path.replace("{index}", "0").replace("{method}", "get_environments")
-    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "pause_id", "name", "environment"):
+    for name in (
+        "plan_id",
+        "run_id",
+        "execution_id",
+        "evaluation_id",
+        "owner_id",
+        "pause_id",
+        "query_id",
+        "name",
+        "environment",
+    ):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
 
