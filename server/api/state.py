@@ -27,6 +27,8 @@ from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
 
+_log = structlog.get_logger(__name__)
+
 router = APIRouter(tags=["state"])
 _log = structlog.get_logger(__name__)
 
@@ -117,6 +119,12 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     return answer(transaction.state, method, body)
     except SQLMeshError as error:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
+    except (KeyError, TypeError, ValueError) as error:
+        _log.warning("state_call_refused", method=method, exc_info=error)
+        reason = " ".join(str(error).split())
+        raise ApiError(
+            422, "TM-STATE", f"'{method}' cannot be called with these arguments ({type(error).__name__}: {reason})."
+        ) from error
 
 
 def _snapshots(access: Access, body: bytes) -> Iterator[bytes]:
