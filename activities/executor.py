@@ -2,17 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
 from activities.executions import Executions
+from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
-from envmanager.errors import RunnerCrashedError, TaskFailedError
+from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
-from tcloud.wire.executions import Execution, OwnerKind, UnitKind
+from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
+from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
@@ -48,6 +50,7 @@ class RunnerBackedActivities(ExecutorActivities):
     Args:
         api: The server.
         runners: The processes that SQLMesh runs in.
+        pythons: The Python environments that they live in.
         executions: The execution documents.
         units: Evaluates units.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
@@ -57,6 +60,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self,
         api: ExecutorApi,
         runners: RunnerCalls,
+        pythons: Pythons,
         executions: Executions,
         units: UnitBundles,
         *,
@@ -64,6 +68,7 @@ class RunnerBackedActivities(ExecutorActivities):
     ):
         self._api = api
         self._runners = runners
+        self._pythons = pythons
         self._executions = executions
         self._units = units
         self._notifies_of = notifies_of
@@ -131,8 +136,9 @@ class RunnerBackedActivities(ExecutorActivities):
         record = await self._api.plan(plan.plan_id)
         arguments = {"plan_id": plan.plan_id, "default_catalog": record.default_catalog}
         try:
-            built = await self._runners.plan_task("build_stages", arguments, plan.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            python = await self._pythons.of_plan(record, self._asking_models(plan.plan_id), self._say_to(plan.plan_id))
+            built = await self._runners.plan_task("build_stages", arguments, plan.plan_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return PlanStages(error=_final(error))
         stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
         body = {
@@ -143,19 +149,22 @@ class RunnerBackedActivities(ExecutorActivities):
         return PlanStages(stages=stages)
 
     async def _apply_stage(self, stage: StageRef) -> StageResult:
+        record, arguments = await self._stage_arguments(stage)
         try:
-            await self._runners.plan_task("apply_stage", await self._stage_arguments(stage), stage.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
         return StageResult()
 
     async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
-        arguments = {**await self._stage_arguments(stage), "index": stage.index}
+        record, arguments = await self._stage_arguments(stage)
+        arguments["index"] = stage.index
+        python = record.python_environment
         try:
-            prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return UnitGraph(error=_final(error))
-        return await self._keep(prepared["execution"], (await self._api.plan(stage.plan_id)).evaluation_policy)
+        return await self._keep({**prepared["execution"], "python_environment": python}, record.evaluation_policy)
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
         run_id = (activity.info().workflow_id or "").removeprefix("run/")
@@ -181,9 +190,10 @@ class RunnerBackedActivities(ExecutorActivities):
             "gateway": environment.gateway if environment else None,
             "default_catalog": environment.default_catalog if environment else None,
         }
+        python = environment.python_environment if environment else None
         try:
-            prepared = await self._runners.plan_task("prepare_run", arguments, run_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            prepared = await self._runners.plan_task("prepare_run", arguments, run_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             message = _final(error)
             if scheduled:
                 await self._api.begin_run(run_id, run.environment, run.trigger)
@@ -193,7 +203,8 @@ class RunnerBackedActivities(ExecutorActivities):
         if scheduled:
             # Recorded only now: a tick with nothing due leaves nothing behind.
             await self._api.begin_run(run_id, run.environment, run.trigger)
-        return await self._keep(prepared["execution"], environment.evaluation_policy if environment else None)
+        execution = {**prepared["execution"], "python_environment": python}
+        return await self._keep(execution, environment.evaluation_policy if environment else None)
 
     async def _run_statements(self, statements: StatementsRef) -> StageResult:
         execution = await self._executions.get(statements.execution_id)
@@ -202,16 +213,32 @@ class RunnerBackedActivities(ExecutorActivities):
             "runtime_stage": statements.runtime_stage,
         }
         try:
-            await self._runners.plan_task("run_statements", arguments, execution.owner_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            python = execution.python_environment
+            await self._runners.plan_task("run_statements", arguments, execution.owner_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
         return StageResult()
 
-    async def _stage_arguments(self, stage: StageRef) -> dict[str, Any]:
+    def _asking_models(self, plan_id: str) -> WhoAsks:
+        async def ask(packages: Sequence[str]) -> dict[str, list[str]]:
+            arguments = {"plan_id": plan_id, "packages": list(packages)}
+            models: dict[str, list[str]] = (await self._runners.plan_task("who_asks", arguments, plan_id))["models"]
+            return models
+
+        return ask
+
+    def _say_to(self, plan_id: str) -> Say:
+        async def say(line: str) -> None:
+            event = ConsoleEvent(type="log_status_update", payload={"message": line})
+            await self._api.owner_events(plan_id, [event])
+
+        return say
+
+    async def _stage_arguments(self, stage: StageRef) -> tuple[Plan, dict[str, Any]]:
         record, document = await asyncio.gather(
             self._api.plan(stage.plan_id), self._api.stage(stage.plan_id, stage.index)
         )
-        return {
+        return record, {
             "plan_id": stage.plan_id,
             "stage": json.loads(document),
             "gateway": record.gateway,
@@ -266,8 +293,8 @@ def _report_of(units: UnitRef) -> Report:
     return report
 
 
-def _final(error: TaskFailedError | RunnerCrashedError) -> str:
+def _final(error: TaskFailedError | RunnerCrashedError | PythonUnavailableError) -> str:
     """The message of an error that no retry mends; one that a retry may mend is raised again."""
-    if isinstance(error, TaskFailedError) and error.retryable:
+    if isinstance(error, TaskFailedError | PythonUnavailableError) and error.retryable:
         raise error
     return str(error)

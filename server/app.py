@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import codec, environments, evaluations, events, executors, plans, runs, state, units
+from server.api import codec, environments, evaluations, events, executors, plans, pythons, runs, state, units
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -51,6 +51,7 @@ _ROUTERS = (
     units.router,
     environments.router,
     executors.router,
+    pythons.router,
     state.router,
     codec.router,
 )

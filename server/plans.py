@@ -47,6 +47,8 @@ class Submission:
     plan_id: str
     environment: str
     previous_plan_id: str | None
+    requirements: dict[str, str]
+    """The Python packages that the environment asks for."""
 
 
 class StageName(BaseModel):
@@ -76,6 +78,7 @@ def read_submission(body: bytes) -> Submission:
             # SQLMesh's own normalization: an environment has one name, however it was typed.
             environment=Environment.sanitize_name(str(environment["name"])),
             previous_plan_id=environment.get("previous_plan_id"),
+            requirements={str(name): str(found) for name, found in (environment.get("requirements") or {}).items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ApiError(
@@ -93,6 +96,7 @@ def accept_plan(
     gateway: str,
     default_catalog: str | None,
     evaluation_policy: EvaluationPolicy | None = None,
+    python_version: str | None = None,
     sqlmesh_version: str,
     created_by: str,
 ) -> bool:
@@ -123,6 +127,8 @@ def accept_plan(
         gateway=gateway,
         default_catalog=default_catalog,
         evaluation_policy=evaluation_policy.model_dump(mode="json", exclude_none=True) if evaluation_policy else None,
+        requirements=submission.requirements,
+        python_version=python_version,
     )
     stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(plans.c.plan_id)).first()
     if stored is None:

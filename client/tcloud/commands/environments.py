@@ -3,6 +3,7 @@
 import click
 
 from tcloud.commands.access import project_api
+from tcloud.commands.python import python
 from tcloud.output import Format, as_json, output_option, show, show_many
 
 __all__ = ["environments"]
@@ -49,3 +50,6 @@ def unschedule_environment(name: str, output: Format) -> None:
     """Let an environment's models run only when somebody starts a run."""
     with project_api() as api:
         show(as_json(api.unschedule_environment(name), _ALL_FIELDS), output)
+
+
+environments.add_command(python)
