@@ -70,6 +70,10 @@ _TAGS = [
     {"name": "evaluations", "description": "The history of a model over all runs and plans; logs."},
     {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
     {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
+    {
+        "name": "python environments",
+        "description": "What models run in: pinned sets of packages, and who asks for them.",
+    },
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
