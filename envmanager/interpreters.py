@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +37,17 @@ class Interpreter:
 
 
 async def find_interpreter(uv: Uv, python_version: str) -> Interpreter:
-    """Finds an interpreter of a version, such as `3.12`.
+    """Finds an interpreter of a version, such as `3.12`: the executor's own one, or where uv finds one, or pyenv.
 
     Raises:
         PythonUnavailableError: If there is none; the plan that asks for it has no chance here.
     """
+    own = await describe_interpreter(Path(getattr(sys, "_base_executable", sys.executable)))
+    if own.minor == python_version:
+        return own
     try:
-        found = (await uv.run("python", "find", "--system", python_version)).strip()
+        path = {"PATH": os.pathsep.join(_search_path())}
+        found = (await uv.run("python", "find", "--system", python_version, variables=path)).strip()
     except PythonUnavailableError as error:
         raise PythonUnavailableError(
             f"This executor has no Python {python_version}: install one there, or ask for another `python_version`.",
@@ -65,3 +71,10 @@ async def describe_interpreter(path: Path) -> Interpreter:
     except ValueError as error:
         raise PythonUnavailableError(f"The interpreter {path} does not run.", retryable=False) from error
     return Interpreter(Path(executable), version, platform)
+
+
+def _search_path() -> list[str]:
+    # What lies behind pyenv's shims: which of them work depends on a version that somebody has chosen for their shell.
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if Path(folder).name != "shims"]
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    return folders + sorted(map(str, root.glob("versions/*/bin")), reverse=True)

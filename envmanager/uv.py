@@ -54,8 +54,13 @@ class Uv:
         }
         self._folder = folder
 
-    async def run(self, *arguments: str, stdin: str = "") -> str:
+    async def run(self, *arguments: str, stdin: str = "", variables: Mapping[str, str] | None = None) -> str:
         """Runs a command of uv and returns what it prints.
+
+        Args:
+            arguments: The command.
+            stdin: What it reads.
+            variables: Environment variables of this call only.
 
         Raises:
             PythonUnavailableError: If it fails; with what it said.
@@ -65,7 +70,7 @@ class Uv:
         process = await asyncio.create_subprocess_exec(
             find_uv_bin(),
             *(*arguments, "--no-progress", "--color", "never", "--no-python-downloads"),
-            env=self._variables,
+            env={**self._variables, **(variables or {})},
             cwd=self._folder,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -63,7 +63,7 @@ class Origin(BaseModel):
     default_catalog: str | None = None
     evaluation_policy: str | None = None
     """What the project asks of evaluations: an `EvaluationPolicy` as JSON."""
-    python_version: Annotated[str | None, Query(pattern=r"^3\.\d{1,2}(\.\d{1,2})?$")] = None
+    python_version: Annotated[str | None, Query(pattern=r"^3\.\d{1,2}$")] = None
     """The Python that the project asks for; None leaves it to the executors."""
     sqlmesh_version: str
 
