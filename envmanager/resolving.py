@@ -16,13 +16,14 @@ from tcloud.wire.pythons import PinnedPython, PythonRequest
 __all__ = ["check_index", "drivers_of", "resolve"]
 
 _SQLMESH = "sqlmesh"
+_NOTIFYING = {"slack"}
 _VARIANTS = ("", "-binary")
 """A driver may be installed under another name than SQLMesh's extra has: `psycopg2-binary`."""
 
 
 def drivers_of(gateway_types: Collection[str]) -> list[str]:
-    """What SQLMesh's extras for these gateways ask for, at the versions that the executor itself has."""
-    extras = {kind.replace("_", "") for kind in gateway_types} | set(gateway_types)
+    """What SQLMesh's extras for these gateways, and for notifications, ask for, as far as the executor has it itself."""
+    extras = {kind.replace("_", "") for kind in gateway_types} | set(gateway_types) | _NOTIFYING
     found: set[str] = set()
     for line in requires(_SQLMESH) or []:
         requirement = Requirement(line)
