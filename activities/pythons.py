@@ -18,6 +18,7 @@ from tcloud.wire.pythons import BuiltPython, PinnedPython, PythonRequest
 __all__ = ["Pythons", "Say", "WhoAsks"]
 
 _log = structlog.get_logger(__name__)
+_LOCK = "the project's sqlmesh-requirements.lock"
 
 Say = Callable[[str], Awaitable[None]]
 """Tells whoever watches a plan what it waits for."""
@@ -71,25 +72,19 @@ class Pythons:
             PythonUnavailableError: If there is no such set of packages, with uv's explanation and the models that ask
                 for them; or if it cannot be had now.
         """
-        key = plan.python_environment
-        if key is None:
-            if not plan.requirements and plan.python_version is None:
-                return None
-            try:
-                key = (await self._resolved(plan, say)).key
-            except PythonUnavailableError as error:
-                raise await _explained(error, plan, who_asks) from error
-            await self._api.put_plan_python(plan.plan_id, key)
-        pinned = await self._known(key)
-        if all(stored.key != key for stored in await asyncio.to_thread(self._store.stored)):
-            await say(f"Building the Python environment of '{plan.environment}': {len(pinned.packages)} packages.")
+        if not plan.requirements and plan.python_version is None:
+            return None
         try:
-            await self.build(key)
+            pinned = await self._pinned_for(plan, who_asks, say)
+            if all(stored.key != pinned.key for stored in await asyncio.to_thread(self._store.stored)):
+                await say(f"Building the Python environment of '{plan.environment}': {len(pinned.packages)} packages.")
+            await self.build(pinned.key)
         except PythonUnavailableError as error:
+            text = f"The Python environment of '{plan.environment}' cannot be made: {error}"
             if error.retryable:
-                await say(f"{error} It is tried again.")
-            raise
-        return key
+                await say(f"{text} It is tried again.")
+            raise PythonUnavailableError(text, retryable=error.retryable) from error
+        return pinned.key
 
     async def build(self, key: str) -> None:
         """Has an environment built on this machine.
@@ -122,7 +117,11 @@ class Pythons:
     async def report(self) -> tuple[list[str], list[BuiltPython]]:
         """For the executor's report: what its processes run in, and what is built on this machine."""
         in_use = {environment.key: (environment, busy, idle) for environment, busy, idle in self._pools.in_use}
-        stored = {found.key: found for found in await asyncio.to_thread(self._store.stored)}
+        try:
+            stored = {found.key: found for found in await asyncio.to_thread(self._store.stored)}
+        except OSError:
+            # What is there has no say in whether this executor lives.
+            stored = {}
         built = []
         for key in [*in_use, *(key for key in stored if key not in in_use)]:
             environment, busy, idle = in_use.get(key, (None, 0, 0))
@@ -133,6 +132,19 @@ class Pythons:
                 )
             )
         return list(in_use), built
+
+    async def _pinned_for(self, plan: Plan, who_asks: WhoAsks, say: Say) -> PinnedPython:
+        if plan.python_environment is not None:
+            # Of an earlier attempt.
+            return await self._known(plan.python_environment)
+        try:
+            pinned = await self._resolved(plan, say)
+        except PythonUnavailableError as error:
+            if error.retryable:
+                raise
+            raise await _with_models(error, plan, who_asks) from error
+        await self._api.put_plan_python(plan.plan_id, pinned.key)
+        return pinned
 
     async def _resolved(self, plan: Plan, say: Say) -> PinnedPython:
         interpreter = await self._store.interpreter(plan.python_version or self._python_version)
@@ -161,21 +173,15 @@ class Pythons:
         return self._pinned[key]
 
 
-async def _explained(error: PythonUnavailableError, plan: Plan, who_asks: WhoAsks) -> PythonUnavailableError:
+async def _with_models(error: PythonUnavailableError, plan: Plan, who_asks: WhoAsks) -> PythonUnavailableError:
     """The error with the models that ask for the packages it speaks of."""
     concerned = sorted(name for name in plan.requirements if _is_named(name, error.packages))
-    if error.retryable:
-        text = f"The Python packages of '{plan.environment}' cannot be resolved now: {error}"
-        return PythonUnavailableError(text, retryable=True)
     asking = await who_asks(concerned) if concerned else {}
     said = [
-        f"{name}=={plan.requirements[name]} is asked for by {', '.join(asking[name])}."
-        if asking.get(name)
-        else f"{name}=={plan.requirements[name]} is asked for by the project's sqlmesh-requirements.lock."
+        f"{name}=={plan.requirements[name]} is asked for by {', '.join(asking.get(name, [_LOCK]))}."
         for name in concerned
     ]
-    text = " ".join([f"The Python environment of '{plan.environment}' cannot be made: {error}", *said])
-    return PythonUnavailableError(text, retryable=False)
+    return PythonUnavailableError(" ".join([str(error), *said]), retryable=False)
 
 
 def _is_named(name: str, packages: frozenset[str]) -> bool:

@@ -22,7 +22,7 @@ _VARIANTS = ("", "-binary")
 
 
 def drivers_of(gateway_types: Collection[str]) -> list[str]:
-    """What SQLMesh's extras for these gateways, and for notifications, ask for, as far as the executor has it itself."""
+    """What SQLMesh's extras for these gateways and for notifications ask for, as far as the executor itself has it."""
     extras = {kind.replace("_", "") for kind in gateway_types} | set(gateway_types) | _NOTIFYING
     found: set[str] = set()
     for line in requires(_SQLMESH) or []:

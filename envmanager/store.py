@@ -64,6 +64,8 @@ class Held:
         """Lets it be removed, as far as this holder is concerned."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
+            # It counts as used until now, not until it was taken into use.
+            os.utime(lock)
             os.close(lock)
 
     def __enter__(self) -> Self:

@@ -66,7 +66,10 @@ class Uv:
             PythonUnavailableError: If it fails; with what it said.
             asyncio.CancelledError: If the caller was cancelled; uv has been killed then.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PythonUnavailableError(f"{self._folder} cannot be made: {error}", retryable=True) from error
         process = await asyncio.create_subprocess_exec(
             find_uv_bin(),
             *(*arguments, "--no-progress", "--color", "never", "--no-python-downloads"),

@@ -44,7 +44,11 @@ class PythonKeeper:
         if self._index_error is not None:
             _log.warning("package_index_not_reached", reason=self._index_error)
         while True:
-            removed = await asyncio.to_thread(self._store.prune, self._keep, self._max_bytes)
+            try:
+                removed = await asyncio.to_thread(self._store.prune, self._keep, self._max_bytes)
+            except OSError as error:
+                _log.warning("pythons_not_pruned", reason=str(error))
+                removed = []
             for stored in removed:
                 _log.info("python_removed", key=stored.key)
             await asyncio.sleep(_PRUNE_SECONDS)
