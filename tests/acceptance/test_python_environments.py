@@ -1,6 +1,8 @@
 """Environments with libraries of their own: two versions of one at the same time, and what cannot be had."""
 
+import asyncio
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
@@ -10,19 +12,22 @@ from typing import Any
 import psycopg2
 import pytest
 
+from envmanager.uv import Uv
 from tests.fixtures.stack import RunningStack
+from tests.integration.envmanager.test_pythons import other_interpreter
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
 
 CONFIG = """
 gateways:
   warehouse:
-    scheduler: {type: cloud}
+    scheduler: {{type: cloud{options}}}
 default_gateway: warehouse
-model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
+model_defaults: {{dialect: postgres, start: 2025-01-01, cron: '@daily'}}
 """
 MODEL = """
 import os
+import sys
 import humanize
 import pandas as pd
 from sqlmesh import model
@@ -30,7 +35,7 @@ from sqlmesh import model
 @model("pythons.library", kind="FULL", columns={{"version": "text"}})
 def execute(context, start, end, execution_time, **kwargs):
     os.write(1, b"said past Python")
-    print("of {environment}")
+    print("of {environment} in Python", *sys.version_info[:2])
     return pd.DataFrame({{"version": [humanize.__version__]}})
 """
 MACRO = """
@@ -45,9 +50,9 @@ SQL = "MODEL (name pythons.parsed, kind FULL); SELECT @from_yaml('{a: 1}')::INT 
 VERSIONS = {"pythons_one": "4.9.0", "pythons_two": "4.12.3"}
 
 
-def write(folder: Path, environment: str, lock: str) -> Path:
+def write(folder: Path, environment: str, lock: str, options: str = "") -> Path:
     for path, text in {
-        "config.yaml": CONFIG,
+        "config.yaml": CONFIG.format(options=options),
         "models/library.py": MODEL.format(environment=environment),
         "models/parsed.sql": SQL,
         "macros/__init__.py": "",
@@ -80,10 +85,17 @@ def library(stack: RunningStack, environment: str) -> str:
         return str(found)
 
 
+def other_python(folder: Path) -> str:
+    """A Python version that is on this machine, and not the executors' own if there is another."""
+    return asyncio.run(other_interpreter(Uv(os.environ, folder))).minor
+
+
 def test_each_environment_has_its_own_libraries(tempomesh_stack: RunningStack, tmp_path: Path) -> None:
     stack = tempomesh_stack
+    other = other_python(tmp_path)
+    options = {"pythons_one": "", "pythons_two": f', python_version: "{other}"'}
     folders = {
-        environment: write(tmp_path / environment, environment, f"humanize=={found}\n^pandas\n")
+        environment: write(tmp_path / environment, environment, f"humanize=={found}\n^pandas\n", options[environment])
         for environment, found in VERSIONS.items()
     }
 
@@ -91,7 +103,7 @@ def test_each_environment_has_its_own_libraries(tempomesh_stack: RunningStack, t
         planned = list(planning.map(lambda e: plan(stack, folders[e], e), VERSIONS))
 
     assert [code for code, _ in planned] == [0, 0], planned
-    assert "Building the Python environment of 'pythons_one'" in planned[0][1] or "4.9.0" in planned[0][1]
+    assert "Resolving the Python packages of 'pythons_one'" in planned[0][1]
     assert {environment: library(stack, environment) for environment in VERSIONS} == VERSIONS
     python = shown(stack, "environments", "python", "show", "pythons_one")
     # The lock's version wins, its exclusion is not asked for, and what a macro imports is inferred.
@@ -113,7 +125,7 @@ def test_each_environment_has_its_own_libraries(tempomesh_stack: RunningStack, t
     evaluations = shown(stack, "runs", "show", run["run_id"])["evaluations"]
     assert {e["status"] for e in evaluations} == {"success"}
     logs = stack.tcloud("runs", "logs", run["run_id"]).stdout
-    assert "of pythons_two" in logs
+    assert f"of pythons_two in Python {other.replace('.', ' ')}" in logs
     assert "said past Python" in logs
     executors = [shown(stack, "executors", "show", each["identity"]) for each in shown(stack, "executors", "list")]
     key = shown(stack, "environments", "python", "show", "pythons_two")["key"]
