@@ -10,10 +10,10 @@ from envmanager.errors import PythonUnavailableError
 from envmanager.pool import Role, Runner
 from envmanager.pools import RunnerPools
 from envmanager.resolving import resolve
-from envmanager.store import EnvironmentStore
+from envmanager.store import EnvironmentStore, modules_in
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.plans import Plan
-from tcloud.wire.pythons import BuiltPython, PinnedPython, PythonRequest
+from tcloud.wire.pythons import BuiltPython, PinnedPython, PlanPython, PythonRequest
 
 __all__ = ["Pythons", "Say", "WhoAsks"]
 
@@ -78,12 +78,14 @@ class Pythons:
             pinned = await self._pinned_for(plan, who_asks, say)
             if all(stored.key != pinned.key for stored in await asyncio.to_thread(self._store.stored)):
                 await say(f"Building the Python environment of '{plan.environment}': {len(pinned.packages)} packages.")
-            await self.build(pinned.key)
+            with await self._store.hold(pinned) as held:
+                modules = await asyncio.to_thread(modules_in, held.environment)
         except PythonUnavailableError as error:
             text = f"The Python environment of '{plan.environment}' cannot be made: {error}"
             if error.retryable:
                 await say(f"{text} It is tried again.")
             raise PythonUnavailableError(text, retryable=error.retryable) from error
+        await self._api.put_plan_python(plan.plan_id, PlanPython(key=pinned.key, modules=modules))
         return pinned.key
 
     async def build(self, key: str) -> None:
@@ -134,17 +136,12 @@ class Pythons:
         return list(in_use), built
 
     async def _pinned_for(self, plan: Plan, who_asks: WhoAsks, say: Say) -> PinnedPython:
-        if plan.python_environment is not None:
-            # Of an earlier attempt.
-            return await self._known(plan.python_environment)
         try:
-            pinned = await self._resolved(plan, say)
+            return await self._resolved(plan, say)
         except PythonUnavailableError as error:
             if error.retryable:
                 raise
             raise await _with_models(error, plan, who_asks) from error
-        await self._api.put_plan_python(plan.plan_id, pinned.key)
-        return pinned
 
     async def _resolved(self, plan: Plan, say: Say) -> PinnedPython:
         interpreter = await self._store.interpreter(plan.python_version or self._python_version)

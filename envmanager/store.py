@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Self
 
 import structlog
 from filelock import FileLock, Timeout
+from packaging.utils import canonicalize_name
 
 from envmanager.bytecode import add_bytecode
 from envmanager.environments import PythonEnvironment
@@ -24,12 +26,13 @@ from envmanager.interpreters import Interpreter, find_interpreter
 from envmanager.uv import Uv
 from tcloud.wire.pythons import PinnedPython
 
-__all__ = ["EnvironmentStore", "Held", "StoredEnvironment"]
+__all__ = ["EnvironmentStore", "Held", "StoredEnvironment", "modules_in"]
 
 _log = structlog.get_logger(__name__)
 _PARTIAL = ".building-"
 _GONE = ".removing-"
 _FACTS = "tempomesh.json"
+_IMPORTED = (".py", ".so")
 _LOCK_POLL_SECONDS = 0.1
 _NOT_WRITABLE = 0o555
 
@@ -256,7 +259,7 @@ class EnvironmentStore:
             )
             site_packages = partial / "lib" / f"python{interpreter.minor}" / "site-packages"
             await add_bytecode(site_packages, interpreter, self._bytecode)
-            await asyncio.to_thread(_finish, partial, pinned, interpreter)
+            await asyncio.to_thread(_finish, partial, site_packages, pinned, interpreter)
             partial.rename(self._path(name))
         except OSError as error:
             raise PythonUnavailableError(
@@ -291,14 +294,34 @@ class EnvironmentStore:
                     path.unlink()
 
 
-def _finish(partial: Path, pinned: PinnedPython, interpreter: Interpreter) -> None:
+def modules_in(environment: PythonEnvironment) -> dict[str, list[str]]:
+    """The packages of a built environment, and what each of them is imported as."""
+    facts = json.loads((environment.interpreter.parent.parent / _FACTS).read_text())
+    modules: dict[str, list[str]] = facts["modules"]
+    return modules
+
+
+def _installed_in(site_packages: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for installed in distributions(path=[str(site_packages)]):
+        tops = {file.parts[0].partition(".")[0] for file in installed.files or () if file.suffix in _IMPORTED}
+        found[str(canonicalize_name(installed.name))] = sorted(filter(None, tops))
+    return found
+
+
+def _finish(partial: Path, site_packages: Path, pinned: PinnedPython, interpreter: Interpreter) -> None:
     """Notes what it is, and takes away the right to change it; files that uv links from its cache stay as they are."""
     size = 0
     folders = []
     for current, _, files in os.walk(partial):
         folders.append(Path(current))
         size += sum(os.lstat(os.path.join(current, file)).st_size for file in files)  # noqa: PTH118 (many thousands)
-    facts = {"key": pinned.key, "python_version": interpreter.version, "size_bytes": size}
+    facts = {
+        "key": pinned.key,
+        "python_version": interpreter.version,
+        "size_bytes": size,
+        "modules": _installed_in(site_packages),
+    }
     (partial / _FACTS).write_text(json.dumps(facts))
     for folder in folders:
         folder.chmod(_NOT_WRITABLE)

@@ -29,6 +29,8 @@ class DocumentKind(StrEnum):
     """A pinned set of Python packages."""
     PYTHON_REQUEST = "python_request"
     """Which set a request was resolved to."""
+    PYTHON_MODULES = "python_modules"
+    """What the packages of a set are imported as."""
 
 
 def put_document(transaction: Transaction, kind: DocumentKind, document_id: str, body: bytes) -> None:

@@ -11,7 +11,7 @@ from server.environments import summary_of
 from server.errors import ApiError
 from server.executors import known_executors
 from server.schema import plans
-from tcloud.wire.pythons import PinnedPython, PythonOfEnvironment, Requirement
+from tcloud.wire.pythons import PinnedPython, PlanPython, PythonOfEnvironment, Requirement
 from tcloud.wire.statuses import Status
 from tempomesh_runner.requirements import asking_models
 
@@ -51,17 +51,18 @@ def pinned_python(transaction: Transaction, key: str) -> PinnedPython:
     return PinnedPython.model_validate_json(get_document(transaction, DocumentKind.PYTHON, key))
 
 
-def set_plan_python(transaction: Transaction, plan_id: str, key: str) -> None:
+def set_plan_python(transaction: Transaction, plan_id: str, python: PlanPython) -> None:
     """Notes which pinned set a plan's models run in; it stays so for the plan, and then for its environment.
 
     Raises:
         ApiError: 404 if there is no such plan or set.
     """
-    pinned_python(transaction, key)
+    pinned_python(transaction, python.key)
+    put_document(transaction, DocumentKind.PYTHON_MODULES, python.key, orjson.dumps(python.modules))
     found = transaction.connection.execute(
         update(plans)
         .where(plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
-        .values(python_environment=key)
+        .values(python_environment=python.key)
         .returning(plans.c.plan_id)
     ).first()
     if found is None:
@@ -92,7 +93,7 @@ def python_of(transaction: Transaction, environment: str) -> PythonOfEnvironment
         return shown
     pinned = PinnedPython.model_validate_json(document)
     asked = pinned.request.requirements
-    asking = _asking(transaction, environment, asked)
+    asking = _asking(transaction, environment, asked, key)
     return shown.model_copy(
         update={
             "key": pinned.key,
@@ -113,11 +114,15 @@ def python_of(transaction: Transaction, environment: str) -> PythonOfEnvironment
     )
 
 
-def _asking(transaction: Transaction, environment: str, packages: Iterable[str]) -> dict[str, list[str]]:
+def _asking(
+    transaction: Transaction, environment: str, packages: Iterable[str], key: str | None
+) -> dict[str, list[str]]:
     stored = transaction.state.get_environment(environment)
-    if stored is None:
+    if stored is None or key is None:
         return {}
-    return asking_models(transaction.state.get_snapshots(stored.snapshots).values(), packages)
+    snapshots = transaction.state.get_snapshots(stored.snapshots).values()
+    modules = orjson.loads(find_document(transaction, DocumentKind.PYTHON_MODULES, key) or b"{}")
+    return asking_models(snapshots, packages, modules)
 
 
 def _key_of(transaction: Transaction, environment: str, plan_id: str) -> str | None:

@@ -3,7 +3,7 @@
 import re
 import typing as t
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from sqlmesh.core.snapshot import Snapshot
@@ -23,9 +23,21 @@ def who_asks(context: ProcessContext, *, plan_id: str, packages: list[str]) -> d
     return {"models": asking_models([*own.values(), *others.values()], packages)}
 
 
-def asking_models(snapshots: Iterable[Snapshot], packages: Iterable[str]) -> dict[str, list[str]]:
-    """Packages, each with the models whose code imports it, as `_build_requirements` of SQLMesh reads the code."""
-    wanted = {_normalized(package): package for package in packages}
+def asking_models(
+    snapshots: Iterable[Snapshot], packages: Iterable[str], modules: Mapping[str, Iterable[str]] | None = None
+) -> dict[str, list[str]]:
+    """Packages, each with the models whose code imports it, as `_build_requirements` of SQLMesh reads the code.
+
+    Args:
+        snapshots: The models.
+        packages: The packages.
+        modules: What packages are imported as, where that is known; otherwise what is installed here says it.
+    """
+    names = {package: _normalized(package) for package in packages}
+    imported_as: dict[str, set[str]] = defaultdict(set)
+    for package, name in names.items():
+        for module in (modules or {}).get(name, ()):
+            imported_as[module].add(package)
     distributions = metadata.packages_distributions()
     found: dict[str, set[str]] = defaultdict(set)
     for snapshot in snapshots:
@@ -35,10 +47,10 @@ def asking_models(snapshots: Iterable[Snapshot], packages: Iterable[str]) -> dic
             if executable.kind != "import":
                 continue
             library = executable.payload.split()[1].split(".")[0]
-            # A library that is not installed here is taken to be called like its package.
-            for package in (*distributions.get(library, ()), library):
-                if name := wanted.get(_normalized(package)):
-                    found[name].add(snapshot.model.name)
+            # What is installed nowhere is taken to be called like its package.
+            called = {_normalized(name) for name in (*distributions.get(library, ()), library)}
+            for package in imported_as[library] | {package for package, name in names.items() if name in called}:
+                found[package].add(snapshot.model.name)
     return {package: sorted(models) for package, models in found.items()}
 
 

@@ -50,4 +50,4 @@ def keep(key: str, body: PinnedPython, access: ExecutorOnly) -> PinnedPython:
 @router.put("/plans/{plan_id}/python-environment", status_code=204, summary="Note which set a plan's models run in")
 def of_plan(plan_id: str, body: PlanPython, access: ExecutorOnly) -> None:
     with access.database.transaction(access.project) as transaction:
-        set_plan_python(transaction, plan_id, body.key)
+        set_plan_python(transaction, plan_id, body)

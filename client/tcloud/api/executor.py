@@ -100,9 +100,9 @@ class ExecutorApi:
         """A plan as it was submitted: the JSON of SQLMesh's `EvaluatablePlan`."""
         return await self._send("GET", f"plans/{plan_id}/evaluatable")
 
-    async def put_plan_python(self, plan_id: str, key: str) -> None:
+    async def put_plan_python(self, plan_id: str, python: PlanPython) -> None:
         """Notes which Python environment a plan's models run in."""
-        await self._send("PUT", f"plans/{plan_id}/python-environment", PlanPython(key=key).model_dump_json().encode())
+        await self._send("PUT", f"plans/{plan_id}/python-environment", python.model_dump_json().encode())
 
     async def python_environment(self, key: str) -> PinnedPython:
         """A pinned set by its key."""

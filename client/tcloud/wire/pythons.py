@@ -74,6 +74,8 @@ class PlanPython(BaseModel):
     """Which Python environment a plan's models run in."""
 
     key: str
+    modules: dict[str, list[str]] = {}
+    """Of what is built: packages, in lower case with dashes, and what each of them is imported as."""
 
 
 class BuiltPython(BaseModel):

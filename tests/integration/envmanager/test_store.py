@@ -13,7 +13,7 @@ import pytest
 
 from envmanager.errors import PythonUnavailableError
 from envmanager.interpreters import describe_interpreter
-from envmanager.store import EnvironmentStore
+from envmanager.store import EnvironmentStore, modules_in
 from tcloud.wire.pythons import PinnedPython, PythonRequest
 from tests.eventually import eventually
 from tests.fixtures.indexes import PackageIndex, package_index
@@ -119,7 +119,8 @@ async def test_an_index_that_goes_away_in_the_middle_leaves_nothing(
     assert environments(folder) == []
 
     index.is_away = False
-    (await store.hold(pinned)).release()
+    with await store.hold(pinned) as held:
+        assert modules_in(held.environment) == {"smallthing": ["smallthing"]}
     assert [found.key for found in store.stored()] == [pinned.key]
 
 

@@ -58,14 +58,16 @@ def test_an_environment_shows_what_it_runs_in_and_why(
             created_by="ada",
             python_version="3.11",
         )
-    promoted(executor, [importing("trips", "humanize.time"), snapshot_of("stations")], "plan-1")
+    models = [importing("trips", "humanize.time"), importing("docks", "other_name"), snapshot_of("stations")]
+    promoted(executor, models, "plan-1")
     shown = PythonOfEnvironment.model_validate_json(admin.get("environments/prod/python").content)
     assert shown.key is None
 
     executor.put(f"python-requests/{REQUEST.key}", json=PINNED.model_dump(mode="json")).raise_for_status()
     unknown = executor.put("plans/plan-1/python-environment", json=PlanPython(key="none").model_dump())
     assert unknown.status_code == 404
-    noted = executor.put("plans/plan-1/python-environment", json=PlanPython(key=PINNED.key).model_dump())
+    python = PlanPython(key=PINNED.key, modules={"some-thing": ["other_name"], "humanize": ["humanize"]})
+    noted = executor.put("plans/plan-1/python-environment", json=python.model_dump())
     assert noted.status_code == 204
 
     record = admin.get("plans/plan-1").json()
@@ -78,7 +80,7 @@ def test_an_environment_shows_what_it_runs_in_and_why(
     shown = PythonOfEnvironment.model_validate_json(admin.get("environments/prod/python").content)
     assert shown.key == PINNED.key
     assert [(asked.name, asked.models) for asked in shown.requirements] == [
-        ("Some.Thing", []),
+        ("Some.Thing", ["db.docks"]),
         ("humanize", ["db.trips"]),
     ]
     assert shown.packages == [Package(name="humanize", version="4.9.0"), Package(name="some-thing", version="1.0")]
