@@ -145,11 +145,13 @@ class RunnerPools:
             try:
                 await self._make_room()
                 pool = self._pool(held.environment)
+                started = monotonic()
                 try:
                     await pool.start()
                 except BaseException:
                     await pool.stop()
                     raise
+                _log.info("python_started", key=python.key, seconds=round(monotonic() - started, 1))
             except BaseException:
                 held.release()
                 raise

@@ -297,7 +297,7 @@ class EnvironmentStore:
 def modules_in(environment: PythonEnvironment) -> dict[str, list[str]]:
     """The packages of a built environment, and what each of them is imported as."""
     facts = json.loads((environment.interpreter.parent.parent / _FACTS).read_text())
-    modules: dict[str, list[str]] = facts["modules"]
+    modules: dict[str, list[str]] = facts.get("modules", {})
     return modules
 
 
