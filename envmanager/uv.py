@@ -25,7 +25,7 @@ _PASSED_ON = frozenset(
 """What reaches uv, and with it the build of a package that has no wheel; no connection of a warehouse does."""
 
 _UV = "UV_"
-_NOT_PASSED_ON = frozenset({"UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_CONSTRAINT"})
+_NOT_PASSED_ON = frozenset({"UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON"})
 _EXPECTED = 1
 _OUT_OF_REACH = re.compile(
     r"error sending request|request failed after|timed out|connection|http status server error|too many requests"
