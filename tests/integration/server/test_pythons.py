@@ -58,7 +58,7 @@ def test_an_environment_shows_what_it_runs_in_and_why(
             created_by="ada",
             python_version="3.11",
         )
-    models = [importing("trips", "humanize.time"), importing("docks", "other_name"), snapshot_of("stations")]
+    models = [importing("trips", "humanize.time"), importing("docks", "yaml"), snapshot_of("stations")]
     promoted(executor, models, "plan-1")
     shown = PythonOfEnvironment.model_validate_json(admin.get("environments/prod/python").content)
     assert shown.key is None
@@ -66,7 +66,7 @@ def test_an_environment_shows_what_it_runs_in_and_why(
     executor.put(f"python-requests/{REQUEST.key}", json=PINNED.model_dump(mode="json")).raise_for_status()
     unknown = executor.put("plans/plan-1/python-environment", json=PlanPython(key="none").model_dump())
     assert unknown.status_code == 404
-    python = PlanPython(key=PINNED.key, modules={"some-thing": ["other_name"], "humanize": ["humanize"]})
+    python = PlanPython(key=PINNED.key, modules={"some-thing": ["yaml"], "humanize": ["humanize"]})
     noted = executor.put("plans/plan-1/python-environment", json=python.model_dump())
     assert noted.status_code == 204
 
