@@ -1,6 +1,7 @@
 """The activities of the control worker: records over HTTP, schedules in Temporal."""
 
 from collections.abc import Awaitable
+from typing import TypeVar
 
 import httpx
 from temporalio import activity
@@ -14,6 +15,8 @@ from workflows.interfaces import ControlActivities
 from workflows.payloads import (
     EnvironmentRef,
     ExecutionRef,
+    HoldRef,
+    HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
     PlanOutcome,
@@ -23,6 +26,8 @@ from workflows.payloads import (
 )
 
 __all__ = ["ServerBackedControlActivities"]
+
+Answer = TypeVar("Answer")
 
 
 class ServerBackedControlActivities(ControlActivities):
@@ -46,6 +51,15 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def record_stage_status(self, stage: StageStatus) -> None:
         await _recorded(self._api.stage_status(stage.plan_id, stage.index, stage.status, stage.error))
+
+    @activity.defn
+    async def hold_tables(self, stage: HoldRef) -> HoldResult:
+        held = await _recorded(self._api.hold_tables(stage.plan_id, stage.index))
+        if held.waiting_for and stage.is_first:
+            message = f"Waiting for {', '.join(held.waiting_for)} to finish with tables that this plan replaces..."
+            event = ConsoleEvent(type="log_status_update", payload={"message": message})
+            await _recorded(self._api.owner_events(stage.plan_id, [event]))
+        return HoldResult(is_held=not held.waiting_for)
 
     @activity.defn
     async def record_outcome(self, execution: ExecutionRef) -> None:
@@ -89,13 +103,19 @@ def _warning(left_out: UnscheduledCron) -> dict[str, object]:
     return {"short_message": message, "long_message": None}
 
 
-async def _recorded(call: Awaitable[None]) -> None:
+async def _recorded(call: Awaitable[Answer]) -> Answer:
     try:
-        await call
+        return await call
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if httpx.codes.is_client_error(status) and status != httpx.codes.TOO_MANY_REQUESTS:
-            raise ApplicationError(
-                f"The server refused the record: {error.response.text}", non_retryable=True
-            ) from error
+            raise ApplicationError(_refusal(error.response), non_retryable=True) from error
         raise
+
+
+def _refusal(response: httpx.Response) -> str:
+    """The server's own sentence: it may be what a plan ends with."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"The server refused the record: {response.text}"

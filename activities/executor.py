@@ -20,6 +20,7 @@ from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
     RUN_STOPPED,
+    CatchUpRef,
     LimitedUnits,
     PlanNotice,
     PlanRef,
@@ -90,6 +91,11 @@ class RunnerBackedActivities(ExecutorActivities):
             return await infrastructure_errors(self._prepare_backfill(stage))
 
     @activity.defn
+    async def prepare_catch_up(self, catch_up: CatchUpRef) -> UnitGraph:
+        async with beating():
+            return await infrastructure_errors(self._prepare_catch_up(catch_up))
+
+    @activity.defn
     async def prepare_run(self, run: RunInput) -> UnitGraph:
         async with beating():
             graph = await infrastructure_errors(self._prepare_run(run))
@@ -142,7 +148,7 @@ class RunnerBackedActivities(ExecutorActivities):
             return PlanStages(error=_final(error))
         stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
         body = {
-            "stages": [{"index": stage.index, "name": stage.name} for stage in stages],
+            "stages": [{name: stage[name] for name in ("index", "name", "count")} for stage in built["stages"]],
             "documents": built["documents"],
         }
         await self._api.put_stages(plan.plan_id, json.dumps(body).encode())
@@ -157,13 +163,21 @@ class RunnerBackedActivities(ExecutorActivities):
         return StageResult()
 
     async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
+        return await self._prepare_stage("prepare_backfill", stage, f"{stage.plan_id}.{stage.index}")
+
+    async def _prepare_catch_up(self, stage: CatchUpRef) -> UnitGraph:
+        return await self._prepare_stage("prepare_catch_up", stage, f"{stage.plan_id}.{stage.index}.{stage.round}")
+
+    async def _prepare_stage(self, task: str, stage: StageRef, execution_id: str) -> UnitGraph:
         record, arguments = await self._stage_arguments(stage)
-        arguments["index"] = stage.index
+        arguments["execution_id"] = execution_id
         python = record.python_environment
         try:
-            prepared = await self._runners.plan_task("prepare_backfill", arguments, stage.plan_id, python)
+            prepared = await self._runners.plan_task(task, arguments, stage.plan_id, python)
         except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return UnitGraph(error=_final(error))
+        if prepared.get("nothing_to_do"):
+            return UnitGraph(nothing_to_do=True)
         return await self._keep({**prepared["execution"], "python_environment": python}, record.evaluation_policy)
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:

@@ -32,6 +32,7 @@ from server.executions import ExecutionDocuments
 from server.memory import GiveBackMemory
 from server.preemption import PromotedSnapshots
 from server.projects import Project
+from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
@@ -90,6 +91,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         async with anyio.create_task_group() as background:
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
+            background.start_soon(app.state.releases.keep_telling)
             yield
             background.cancel_scope.cancel()
         await app.state.temporal.close()
@@ -113,6 +115,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.promoted = PromotedSnapshots()
     app.state.scheduled = ScheduledEnvironments(settings.scheduled_environments)
     app.state.temporal = TemporalGateway(settings)
+    app.state.releases = Releases(app.state.temporal)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(GiveBackMemory)
     app.add_middleware(LimitBodies, limit=settings.max_body_bytes)

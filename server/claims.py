@@ -1,7 +1,8 @@
 """Claims on physical tables: (snapshot name, version) is written by one plan or run at a time.
 
 A claim lives as long as its executor renews the leases of its evaluations, and goes when its owner has nothing in
-flight on the table. Whoever locks a claim and a record locks the claim first.
+flight on the table. A claim that is held has no lease: it lives until its owner is over (`server.holding`). Whoever
+locks a claim and a record locks the claim first.
 """
 
 from datetime import datetime
@@ -64,15 +65,16 @@ def lock_claims(transaction: Transaction, owner_id: str) -> None:
     ).all()
 
 
-def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> None:
-    """Releases a claim once its owner has nothing in flight on the table."""
+def release_table(transaction: Transaction, owner_id: str, model: str, version: str) -> str | None:
+    """Releases a claim once its owner has nothing in flight on the table; returns the run that waits for it."""
     parameters = {
         "p_project": transaction.project.namespace,
         "p_owner": owner_id,
         "p_model": model,
         "p_version": version,
     }
-    transaction.connection.execute(_RELEASE, parameters)
+    waiting: str | None = transaction.connection.execute(_RELEASE, parameters).scalar()
+    return waiting
 
 
 def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
@@ -96,6 +98,7 @@ _CLAIM = _insert.on_conflict_do_update(
 _RELEASE_IDLE = delete(claims).where(
     claims.c.project == bindparam("p_project"),
     claims.c.owner_id == bindparam("p_owner"),
+    ~claims.c.is_held,
     ~exists()
     .where(
         evaluations.c.project == claims.c.project,
@@ -106,4 +109,6 @@ _RELEASE_IDLE = delete(claims).where(
     )
     .correlate(claims),
 )
-_RELEASE = _RELEASE_IDLE.where(claims.c.model == bindparam("p_model"), claims.c.version == bindparam("p_version"))
+_RELEASE = _RELEASE_IDLE.where(
+    claims.c.model == bindparam("p_model"), claims.c.version == bindparam("p_version")
+).returning(WAITING_RUN.scalar_subquery())

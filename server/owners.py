@@ -7,6 +7,7 @@ from sqlalchemy import case, func, literal, select, union_all, update
 from server.claims import lock_claims, release_idle_claims
 from server.database import Transaction
 from server.errors import ApiError
+from server.holding import let_go
 from server.parking import forget_parkings
 from server.schema import evaluations, plans, runs
 from tcloud.wire.statuses import Status
@@ -58,6 +59,7 @@ def close_owner(transaction: Transaction, owner_id: str) -> None:
     What an executor still has in flight keeps its claim until it has stopped, or its lease runs out.
     """
     lock_claims(transaction, owner_id)
+    let_go(transaction, owner_id)
     _abort_lost_evaluations(transaction, owner_id)
     release_idle_claims(transaction, owner_id)
     forget_parkings(transaction, owner_id)

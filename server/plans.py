@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmesh.core.environment import Environment
 
 from server.database import Transaction
-from server.documents import DocumentKind, put_document
+from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
 from server.executors import live_gateways
 from server.owners import close_owner
@@ -56,6 +56,7 @@ class StageName(BaseModel):
 
     index: int
     name: str
+    count: int | None = None
 
 
 class StageDocuments(BaseModel):
@@ -219,6 +220,7 @@ def put_stages(transaction: Transaction, plan_id: str, stages: StageDocuments) -
                 plan_id=plan_id,
                 index=stage.index,
                 name=stage.name,
+                count=stage.count,
                 status=Status.SCHEDULED.value,
             )
         )
@@ -255,7 +257,8 @@ def set_plan_status(transaction: Transaction, plan_id: str, status: Status, erro
     """Records how a plan stands; a plan that is over stays as it is, and with it end its open stages.
 
     Raises:
-        ApiError: 404 if there is no such plan, 409 if it is to begin but is over: whoever applies it has to stop.
+        ApiError: 404 if there is no such plan; 409 if it is to begin but is over, or another plan has changed the
+            environment while it waited: whoever applies it has to stop.
     """
     this = (plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
     was = transaction.connection.execute(select(plans.c.status).where(*this).with_for_update()).scalar()
@@ -265,6 +268,8 @@ def set_plan_status(transaction: Transaction, plan_id: str, status: Status, erro
         if status.is_final:
             return
         raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({was}): it is not applied any more.")
+    if status is Status.IN_PROGRESS:
+        _check_environment(transaction, read_submission(get_document(transaction, DocumentKind.PLAN, plan_id)))
     now = datetime.now(UTC)
     transaction.connection.execute(
         update(plans)
@@ -304,7 +309,9 @@ def _check_gateway(transaction: Transaction, gateway: str) -> None:
 
 def _check_environment(transaction: Transaction, submission: Submission) -> None:
     existing = next((s for s in transaction.state.get_environments_summary() if s.name == submission.environment), None)
-    if existing is None or existing.expired or existing.plan_id == submission.previous_plan_id:
+    if existing is None or existing.expired:
+        return
+    if existing.plan_id in (submission.previous_plan_id, submission.plan_id):
         return
     author = transaction.connection.execute(
         select(plans.c.created_by).where(

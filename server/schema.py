@@ -90,6 +90,7 @@ plan_stages = Table(
     Column("plan_id", Text, primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("name", Text, nullable=False),
+    Column("count", Integer),
     Column("status", Text, nullable=False),
     Column("start_at", _TIME),
     Column("end_at", _TIME),
@@ -176,9 +177,11 @@ claims = Table(
     Column("owner_kind", Text, nullable=False),
     Column("owner_id", Text, nullable=False),
     Column("lease_expires_at", _TIME, nullable=False),
+    Column("is_held", Boolean, nullable=False, server_default=text("false")),
     Index("ix_claims_owner", "project", "owner_id"),
 )
-"""Who may write a physical table: one plan or run at a time."""
+"""Who may write a physical table: one plan or run at a time. What is held stays its owner's until that is over, whether
+or not anything is in flight."""
 
 parkings = Table(
     "parkings",

@@ -228,6 +228,16 @@ class TemporalGateway:
                 return False
             return True
 
+    async def tell_of_release(self, project: Project, run_id: str) -> None:
+        """Tells a run that a physical table is free for which it waits; one that is over need not know."""
+        handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
+        async with self._reached():
+            try:
+                await handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+
     async def schedules(self, project: Project) -> list[KeptSchedule]:
         """The schedules of all environments."""
         client = await self.client(project)

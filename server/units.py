@@ -93,10 +93,10 @@ def start_unit(
     )
 
 
-def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
+def finish_unit(transaction: Transaction, finish: FinishUnit) -> str | None:
     """Records SQLMesh's interval, closes the evaluation's record and releases its claim: all of it or nothing.
 
-    Repeating it is harmless.
+    Repeating it is harmless. Returns the run that waits for the table, if it is free now.
 
     Raises:
         ApiError: 409 if another attempt has taken the unit over since.
@@ -106,7 +106,7 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
         finish = _never_again(transaction, target.owner_id, finish)
     if target is None or not close_record(transaction, finish):
         if is_closed(transaction, finish):
-            return
+            return None
         raise ApiError(
             409,
             "TM-FENCED",
@@ -116,8 +116,9 @@ def finish_unit(transaction: Transaction, finish: FinishUnit) -> None:
     if finish.intervals is not None:
         transaction.state.add_snapshots_intervals([parse_intervals(finish.intervals)])
     release_slot(transaction, slot_holder(target.execution_id, target.unit))
-    release_table(transaction, target.owner_id, target.model, target.version)
+    waiting = release_table(transaction, target.owner_id, target.model, target.version)
     append_events(transaction, target.owner_id, finish.events)
+    return waiting
 
 
 def _give_back(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> None:

@@ -114,6 +114,7 @@ class EmbeddedStack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            await self.supervisor.restart_nothing()
             for names in STOPS:
                 await self.supervisor.stop(names)
         finally:

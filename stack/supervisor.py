@@ -62,7 +62,7 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # What is not stopped in an orderly way before is killed here.
-        await self._stop_watching(list(self._children))
+        await self.restart_nothing()
         await asyncio.gather(*(child.kill() for child in self._children.values()))
         self._children.clear()
         if self._guard is not None:
@@ -86,6 +86,10 @@ class Supervisor:
                     raise
         self._reporter.serving(spec.name, timedelta(seconds=time.monotonic() - started))
         self._watchers[spec.name] = asyncio.create_task(self._keep_running(spec), name=f"watch {spec.name}")
+
+    async def restart_nothing(self) -> None:
+        """Lets those that end from now on lie, without a word: the stack is about to stop."""
+        await self._stop_watching(list(self._watchers))
 
     async def stop(self, names: Sequence[str]) -> None:
         """Stops these processes, all at a time; those that were never started do not matter."""

@@ -47,6 +47,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
             activities=[
                 activities.record_plan_status,
                 activities.record_stage_status,
+                activities.hold_tables,
                 activities.record_outcome,
                 activities.record_run_status,
                 activities.sync_schedules,

@@ -250,6 +250,7 @@ def _worker(
             activities.build_stages,
             activities.apply_stage,
             activities.prepare_backfill,
+            activities.prepare_catch_up,
             activities.prepare_run,
             activities.run_statements,
             activities.notify_run,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
@@ -77,6 +78,10 @@ class UnitDispatch:
         self._drain_timer: asyncio.Task[None] | None = None
         self._hold_timer: asyncio.Task[None] | None = None
         self._refusals: Counter[int] = Counter()
+        self._refused: set[int] = set()
+        """Units that wait for a physical table."""
+        self._asking: set[int] = set()
+        """Those of them that wait no longer."""
         self._troubles: Counter[int] = Counter()
         self._retried: Counter[int] = Counter()
         self._errors: dict[int, str] = {}
@@ -90,6 +95,10 @@ class UnitDispatch:
             self._told[progress.bundle] = progress.reports
             self._book(bundle, UnitResult(reports=progress.reports, retry_waits=progress.retry_waits))
             self._hand_out()
+
+    def ask_again(self) -> None:
+        """Lets units ask now for the tables that they wait for; to be called by the workflow's signal."""
+        self._asking |= self._refused
 
     async def run(self, walk: Walk) -> Walk:
         """Evaluates the units of an execution in DAG order.
@@ -212,6 +221,7 @@ class UnitDispatch:
         for unit in self._units.book(bundle, reports):
             if letters[unit] == UnitReport.CLAIMED:
                 self._refusals[unit] += 1
+                self._refused.add(unit)
                 self._release_later(unit, _CLAIM_WAITS[min(self._refusals[unit], len(_CLAIM_WAITS)) - 1])
                 continue
             if letters[unit] == UnitReport.RETRY:
@@ -229,8 +239,11 @@ class UnitDispatch:
         async def release() -> None:
             assert self._units is not None  # noqa: S101 - `run` sets it before anything is in flight
             try:
-                await workflow.sleep(wait)
+                with suppress(asyncio.TimeoutError):
+                    await workflow.wait_condition(lambda: unit in self._asking, timeout=wait)
             finally:
+                self._refused.discard(unit)
+                self._asking.discard(unit)
                 self._units.release(unit)
 
         task = asyncio.create_task(release())

@@ -9,8 +9,11 @@ from enum import StrEnum
 from temporalio import activity
 
 from workflows.payloads import (
+    CatchUpRef,
     EnvironmentRef,
     ExecutionRef,
+    HoldRef,
+    HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
     PlanNotice,
@@ -66,6 +69,11 @@ class ExecutorActivities(ABC):
 
     @activity.defn
     @abstractmethod
+    async def prepare_catch_up(self, catch_up: CatchUpRef) -> UnitGraph:
+        """Turns what runs did to the tables that a plan replaces, while it was applied, into an execution."""
+
+    @activity.defn
+    @abstractmethod
     async def prepare_run(self, run: RunInput) -> UnitGraph:
         """Finds what is due in an environment and turns it into an execution; the run id is the workflow's."""
 
@@ -102,6 +110,11 @@ class ControlActivities(ABC):
     @abstractmethod
     async def record_stage_status(self, stage: StageStatus) -> None:
         """Records how a stage of a plan stands."""
+
+    @activity.defn
+    @abstractmethod
+    async def hold_tables(self, stage: HoldRef) -> HoldResult:
+        """Keeps runs away from the tables that a promotion replaces, until the plan is over."""
 
     @activity.defn
     @abstractmethod

@@ -92,6 +92,8 @@ class StageKind(StrEnum):
     """One activity."""
     BACKFILL = "backfill"
     """A unit DAG, fanned out over the apply executors."""
+    PROMOTION = "promotion"
+    """One activity, after the plan has caught up with what runs did to the tables that it replaces."""
 
 
 class StageSummary(BaseModel):
@@ -117,6 +119,25 @@ class StageRef(BaseModel):
     environment: str
     plan_id: str
     index: int
+
+
+class CatchUpRef(StageRef):
+    """Names what a promotion has to catch up with; each round is an execution of its own."""
+
+    round: int
+
+
+class HoldRef(StageRef):
+    """Names the tables that a promotion replaces."""
+
+    is_first: bool
+    """Whoever watches is told for whom the plan waits: once."""
+
+
+class HoldResult(BaseModel):
+    """Whether nobody else has any of the tables."""
+
+    is_held: bool
 
 
 class StageResult(BaseModel):
@@ -307,13 +328,15 @@ class PlanNotice(BaseModel):
 
 
 class PlanInput(BaseModel):
-    """Input of a plan workflow; all but the ids is set only when it continues as new in the middle of a backfill."""
+    """Input of a plan workflow; all but the ids is set only when it continues as new in the middle of a walk."""
 
     environment: str
     plan_id: str
     stages: PlanStages | None = None
     next_stage: int = 0
     walk: Walk | None = None
+    round: int = 0
+    """Of the catch-up that `walk` is of."""
 
 
 class PlanOutcome(BaseModel):

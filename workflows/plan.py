@@ -1,6 +1,7 @@
 """Applies one plan, stage by stage, as SQLMesh's `BuiltInPlanEvaluator` does."""
 
 import asyncio
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -9,8 +10,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
     from workflows.notices import give_notice
     from workflows.payloads import (
+        CatchUpRef,
         EnvironmentRef,
         ExecutionRef,
+        HoldRef,
         PlanInput,
         PlanNotice,
         PlanOutcome,
@@ -36,6 +39,15 @@ _EVENTS = {"success": "apply_end", "failed": "apply_failure", "aborted": "apply_
 
 _TOGETHER = "a-stage-ends-with-the-start-of-the-next"
 """What patches the histories of plans for which each end was recorded by itself; that is a round trip more a stage."""
+
+
+_HELD = 1
+"""The round of the catch-up for which the tables that the plan replaces are held."""
+_LONG = timedelta(minutes=1)
+"""A plan that took so long catches up once before."""
+_FIRST_WAIT = timedelta(seconds=0.5)
+_LONGEST_WAIT = timedelta(seconds=15)
+"""Between two attempts to get the tables from whoever still evaluates there."""
 
 
 class _StageFailedError(Exception):
@@ -108,15 +120,20 @@ class PlanWorkflow(UnitsWorkflow):
         ref = StageRef(environment=plan.environment, plan_id=plan.plan_id, index=stage.index)
         match stage.kind:
             case StageKind.SINGLE:
-                result = await workflow.execute_activity_method(
-                    ExecutorActivities.apply_stage,
-                    ref,
-                    task_queue=ExecutorQueue.APPLY,
-                    **PLANNING,
-                )
-                return result.error
+                return await self._apply_single(ref)
             case StageKind.BACKFILL:
                 return await self._backfill(plan, stages, ref, resumed)
+            case StageKind.PROMOTION:
+                return await self._promote(plan, stages, ref, resumed)
+
+    async def _apply_single(self, stage: StageRef) -> str | None:
+        result = await workflow.execute_activity_method(
+            ExecutorActivities.apply_stage,
+            stage,
+            task_queue=ExecutorQueue.APPLY,
+            **PLANNING,
+        )
+        return result.error
 
     async def _backfill(self, plan: PlanInput, stages: PlanStages, stage: StageRef, resumed: Walk | None) -> str | None:
         walk = resumed
@@ -130,6 +147,36 @@ class PlanWorkflow(UnitsWorkflow):
             if graph.error:
                 return graph.error
             walk = Walk(graph=graph)
+        return await self._walk(plan, stages, stage, walk)
+
+    async def _promote(self, plan: PlanInput, stages: PlanStages, stage: StageRef, resumed: Walk | None) -> str | None:
+        """Promotes when the new tables are as far as the old ones, and nobody takes those any further.
+
+        The tables are held for as short as can be: of a plan that took long most is caught up with before.
+        """
+        took_long = workflow.now() - workflow.info().workflow_start_time > _LONG
+        rounds = range(plan.round, _HELD + 1) if resumed else range(0 if took_long else _HELD, _HELD + 1)
+        for number in rounds:
+            walk, resumed = resumed, None
+            if walk is None:
+                if number == _HELD:
+                    await _hold_tables(stage)
+                graph = await workflow.execute_activity_method(
+                    ExecutorActivities.prepare_catch_up,
+                    CatchUpRef(**stage.model_dump(), round=number),
+                    task_queue=ExecutorQueue.APPLY,
+                    **PLANNING,
+                )
+                if graph.error:
+                    return graph.error
+                if graph.nothing_to_do:
+                    continue
+                walk = Walk(graph=graph)
+            if error := await self._walk(plan.model_copy(update={"round": number}), stages, stage, walk):
+                return error
+        return await self._apply_single(stage)
+
+    async def _walk(self, plan: PlanInput, stages: PlanStages, stage: StageRef, walk: Walk) -> str | None:
         walk = await self._evaluate(walk, plan.environment, ExecutorQueue.APPLY)
         if not walk.finished:
             workflow.continue_as_new(
@@ -167,6 +214,18 @@ class PlanWorkflow(UnitsWorkflow):
     async def _record_cancelled(self, plan: PlanInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.
         await asyncio.shield(self._record(plan, "aborted", "The plan was cancelled while it was being applied."))
+
+
+async def _hold_tables(stage: StageRef) -> None:
+    wait, is_first = _FIRST_WAIT, True
+    while True:
+        result = await workflow.execute_activity_method(
+            ControlActivities.hold_tables, HoldRef(**stage.model_dump(), is_first=is_first), **RECORD
+        )
+        if result.is_held:
+            return
+        await workflow.sleep(wait)
+        wait, is_first = min(wait * 1.5, _LONGEST_WAIT), False
 
 
 async def _record_stages(*statuses: StageStatus) -> None:

@@ -21,6 +21,12 @@ class UnitsWorkflow:
         if self._dispatch is not None:
             self._dispatch.progress(progress)
 
+    @workflow.signal
+    def table_released(self) -> None:
+        """Sent by the server: a physical table is free for which units of this workflow wait."""
+        if self._dispatch is not None:
+            self._dispatch.ask_again()
+
     async def _evaluate(self, walk: Walk, environment: str, queue: ExecutorQueue) -> Walk:
         self._dispatch = UnitDispatch(environment, queue)
         return await self._dispatch.run(walk)

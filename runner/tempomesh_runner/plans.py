@@ -1,40 +1,52 @@
 """Plans: split into SQLMesh's stages, and applied one stage at a time by SQLMesh's own evaluator."""
 
+import dataclasses
 import typing as t
 
 from sqlmesh.core.environment import EnvironmentNamingInfo, execute_environment_statements
 from sqlmesh.core.macros import RuntimeStage
 from sqlmesh.core.plan import BuiltInPlanEvaluator, EvaluatablePlan
-from sqlmesh.core.plan.stages import BackfillStage, build_plan_stages
+from sqlmesh.core.plan.stages import BackfillStage, EnvironmentRecordUpdateStage, PlanStage, build_plan_stages
 from sqlmesh.core.snapshot import Snapshot, SnapshotId
 from sqlmesh.core.snapshot.evaluator import get_custom_materialization_type_or_raise
-from sqlmesh.utils.errors import ConfigError, ConflictingPlanError
+from sqlmesh.utils.errors import ConfigError
 
+from tempomesh_runner.catching_up import CatchUp, intervals_to_catch_up, replaced_tables
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
-from tempomesh_runner.stage_documents import is_backfill, snapshot_ids, stage_document, stage_from_document
+from tempomesh_runner.stage_documents import (
+    is_backfill,
+    snapshot_ids,
+    stage_count,
+    stage_document,
+    stage_from_document,
+)
 
-__all__ = ["apply_stage", "build_stages", "prepare_backfill", "run_statements"]
+__all__ = ["apply_stage", "build_stages", "prepare_backfill", "prepare_catch_up", "run_statements"]
+
+_PROMOTION = "promotion"
 
 
 def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str | None) -> dict[str, t.Any]:
     """Splits a plan into stages; nothing is changed by it.
 
     Raises:
-        ConflictingPlanError: If another plan has changed the environment since this one was made.
         ConfigError: If a new model has a materialization that is not installed here.
     """
     plan = context.store.plan(plan_id)
-    _refuse_stale(context, plan)
     _refuse_unknown_materializations(plan)
     stages = build_plan_stages(plan, context.state, default_catalog)
-    backfills = [is_backfill(stage) and not plan.empty_backfill for stage in stages]
+    catch_up = replaced_tables(context, plan, stages)
+    kinds = [_kind(stage, plan, catch_up) for stage in stages]
     return {
         "stages": [
-            {"index": index, "name": type(stage).__name__, "kind": "backfill" if backfill else "single"}
-            for index, (stage, backfill) in enumerate(zip(stages, backfills, strict=True))
+            {"index": index, "name": type(stage).__name__, "kind": kind, "count": stage_count(stage, plan)}
+            for index, (stage, kind) in enumerate(zip(stages, kinds, strict=True))
         ],
-        "documents": [stage_document(stage) for stage in stages],
+        "documents": [
+            {**stage_document(stage), "catch_up": catch_up} if kind == _PROMOTION else stage_document(stage)
+            for stage, kind in zip(stages, kinds, strict=True)
+        ],
     }
 
 
@@ -68,7 +80,7 @@ def prepare_backfill(
     context: ProcessContext,
     *,
     plan_id: str,
-    index: int,
+    execution_id: str,
     stage: dict[str, t.Any],
     gateway: str,
     default_catalog: str | None,
@@ -77,7 +89,45 @@ def prepare_backfill(
     plan = context.store.plan(plan_id)
     hydrated = t.cast(BackfillStage, stage_from_document(stage, _snapshots(context, plan, stage)))
     return prepare_execution(
-        context, hydrated, plan_id=plan_id, index=index, gateway=gateway, default_catalog=default_catalog
+        context,
+        hydrated,
+        plan_id=plan_id,
+        execution_id=execution_id,
+        gateway=gateway,
+        default_catalog=default_catalog,
+    )
+
+
+def prepare_catch_up(
+    context: ProcessContext,
+    *,
+    plan_id: str,
+    execution_id: str,
+    stage: dict[str, t.Any],
+    gateway: str,
+    default_catalog: str | None,
+) -> dict[str, t.Any]:
+    """Turns what a promotion has to catch up with into an execution.
+
+    Returns:
+        `{"execution": …}`, or `{"nothing_to_do": True}`.
+    """
+    plan = context.store.plan(plan_id)
+    catch_up: CatchUp = stage["catch_up"]
+    document = catch_up["stage"]
+    backfill = t.cast(BackfillStage, stage_from_document(document, _snapshots(context, plan, document)))
+    missing = intervals_to_catch_up(context, plan, catch_up["replaced"], backfill)
+    if not missing:
+        return {"nothing_to_do": True}
+    return prepare_execution(
+        context,
+        dataclasses.replace(
+            backfill, snapshot_to_intervals=missing, selected_snapshot_ids={s.snapshot_id for s in missing}
+        ),
+        plan_id=plan_id,
+        execution_id=execution_id,
+        gateway=gateway,
+        default_catalog=default_catalog,
     )
 
 
@@ -103,17 +153,10 @@ def run_statements(context: ProcessContext, *, execution: dict[str, t.Any], runt
     return {}
 
 
-def _refuse_stale(context: ProcessContext, plan: EvaluatablePlan) -> None:
-    existing = context.state.get_environment(plan.environment.name)
-    if existing is None or existing.expired or existing.plan_id == plan.plan_id:
-        return
-    if existing.plan_id != plan.environment.previous_plan_id:
-        # The sentence is SQLMesh's own, from `EngineAdapterStateSync.promote`; here it comes before any change.
-        raise ConflictingPlanError(
-            f"Another plan ({existing.plan_id}) was applied to the target environment '{plan.environment.name}' while "
-            f"your current plan ({plan.plan_id}) was still in progress, interrupting it. "
-            "Please re-apply your plan to resolve this error."
-        )
+def _kind(stage: PlanStage, plan: EvaluatablePlan, catch_up: CatchUp | None) -> str:
+    if is_backfill(stage) and not plan.empty_backfill:
+        return "backfill"
+    return _PROMOTION if catch_up and isinstance(stage, EnvironmentRecordUpdateStage) else "single"
 
 
 def _refuse_unknown_materializations(plan: EvaluatablePlan) -> None:

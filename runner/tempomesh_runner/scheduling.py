@@ -129,7 +129,7 @@ def prepare_backfill(
     stage: BackfillStage,
     *,
     plan_id: str,
-    index: int,
+    execution_id: str,
     gateway: str,
     default_catalog: str | None,
 ) -> dict[str, t.Any]:
@@ -145,7 +145,7 @@ def prepare_backfill(
             selected_snapshot_ids=stage.selected_snapshot_ids,
             is_restatement=bool(plan.restatements),
         ),
-        "execution_id": f"{plan_id}.{index}",
+        "execution_id": execution_id,
         "owner_kind": "plan",
         "owner_id": plan_id,
         "gateway": gateway,

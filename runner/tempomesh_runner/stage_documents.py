@@ -10,12 +10,12 @@ import typing as t
 from collections.abc import Mapping
 
 from sqlmesh.core.environment import EnvironmentNamingInfo, EnvironmentStatements
-from sqlmesh.core.plan import stages
+from sqlmesh.core.plan import EvaluatablePlan, stages
 from sqlmesh.core.plan.stages import PlanStage
 from sqlmesh.core.snapshot import DeployabilityIndex, Snapshot, SnapshotId, SnapshotTableInfo
 from sqlmesh.utils.errors import SQLMeshError
 
-__all__ = ["SnapshotsById", "is_backfill", "snapshot_ids", "stage_document", "stage_from_document"]
+__all__ = ["SnapshotsById", "is_backfill", "snapshot_ids", "stage_count", "stage_document", "stage_from_document"]
 
 SnapshotsById = Mapping[SnapshotId, Snapshot]
 
@@ -57,6 +57,29 @@ def stage_from_document(document: dict[str, t.Any], snapshots: SnapshotsById) ->
 def is_backfill(stage: PlanStage) -> bool:
     """Whether a stage is a unit DAG rather than one step."""
     return isinstance(stage, stages.BackfillStage) and bool(stage.snapshot_to_intervals)
+
+
+def stage_count(stage: PlanStage, plan: EvaluatablePlan) -> int | None:
+    """How many snapshots a stage deals with, or statements; None of one that is about the environment as a whole."""
+    match stage:
+        case stages.BeforeAllStage():
+            return sum(len(s.before_all) for s in stage.statements)
+        case stages.AfterAllStage():
+            return sum(len(s.after_all) for s in stage.statements)
+        case stages.BackfillStage():
+            return len(stage.snapshot_to_intervals)
+        case stages.RestatementStage():
+            return len(plan.restatements)
+        case stages.UnpauseStage():
+            return len(stage.promoted_snapshots)
+        case stages.VirtualLayerUpdateStage():
+            return len(stage.promoted_snapshots) + len(stage.demoted_snapshots)
+        case stages.EnvironmentRecordUpdateStage():
+            return len(plan.environment.snapshots)
+        case stages.FinalizeEnvironmentStage():
+            return None
+        case _:
+            return len(stage.snapshots)
 
 
 def _encode(value: t.Any, seen: dict[SnapshotId, Snapshot]) -> t.Any:

@@ -76,6 +76,8 @@ class Worker:
                     return plans.apply_stage(self._context, **arguments)
                 case "prepare_backfill":
                     return plans.prepare_backfill(self._context, **arguments)
+                case "prepare_catch_up":
+                    return plans.prepare_catch_up(self._context, **arguments)
                 case "read_environment":
                     return scheduling.read_environment(self._context, **arguments)
                 case "prepare_run":

@@ -15,6 +15,7 @@ from server.api.answers import problems
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.evaluations import evaluations_of
+from server.holding import hold_replaced_tables
 from server.plans import (
     StageDocuments,
     Submission,
@@ -31,7 +32,7 @@ from server.plans import (
 from server.projects import Role
 from server.temporal import TemporalGateway
 from tcloud.wire.executions import OwnerKind
-from tcloud.wire.plans import Plan
+from tcloud.wire.plans import Plan, TablesHeld
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status
@@ -182,6 +183,17 @@ def stage(plan_id: str, index: int, access: ExecutorOnly) -> Response:
 def stage_status(plan_id: str, index: int, body: StatusReport, access: Machine) -> None:
     with access.database.transaction(access.project) as transaction:
         set_stage_status(transaction, plan_id, index, body.status, body.error_message)
+
+
+@router.post(
+    "/plans/{plan_id}/stages/{index}/hold",
+    summary="Keep runs away from the tables that a promotion replaces",
+    responses=problems(s409="The plan is over (`TM-OVER`)."),
+)
+def hold(plan_id: str, index: int, access: Annotated[Access, Depends(require(Role.WORKER))]) -> TablesHeld:
+    """Until the plan is over. Asked again and again until nobody else has any of them."""
+    with access.database.transaction(access.project) as transaction:
+        return TablesHeld(waiting_for=hold_replaced_tables(transaction, plan_id, index))
 
 
 @router.post(

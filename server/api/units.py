@@ -17,6 +17,7 @@ from server.leases import renew_leases
 from server.outcomes import close_execution
 from server.preemption import PromotedSnapshots
 from server.projects import Role
+from server.releases import Releases
 from server.settings import ServerSettings
 from server.units import finish_unit, start_unit
 from tcloud.wire.executions import (
@@ -66,9 +67,22 @@ Promoted = Annotated[PromotedSnapshots, Depends(_promoted)]
 Executions = Annotated[ExecutionDocuments, Depends(_executions)]
 
 
+async def _releases(request: Request) -> Releases:
+    releases: Releases = request.app.state.releases
+    return releases
+
+
+ReleasesOf = Annotated[Releases, Depends(_releases)]
+
+
 @router.post("/units", summary="End units and start others")
 def turns(
-    body: UnitTurns, access: Executor, settings: Settings, executions: Executions, promoted: Promoted
+    body: UnitTurns,
+    access: Executor,
+    settings: Settings,
+    executions: Executions,
+    promoted: Promoted,
+    releases: ReleasesOf,
 ) -> list[TurnAnswer]:
     """Each turn records an evaluation (interval, outcome, console events) and releases its claim; then it claims the
     physical table of another unit and opens its record. A turn that is refused does not keep others back; the answer
@@ -77,7 +91,9 @@ def turns(
     def take(turn: UnitTurn) -> UnitStarted | None:
         if turn.finish is not None:
             with access.database.transaction(access.project) as transaction:
-                finish_unit(transaction, turn.finish)
+                waiting_run = finish_unit(transaction, turn.finish)
+            if waiting_run is not None:
+                releases.tell(access.project, waiting_run)
         if turn.start is None:
             return None
         with access.database.transaction(access.project) as transaction:

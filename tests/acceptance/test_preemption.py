@@ -63,11 +63,11 @@ class Project:
         with self.stack.api() as api:
             return api.plans(self.name)[0].plan_id
 
-    def start_run(self) -> str:
-        """Starts the run of the third day."""
+    def start_run(self, execution_time: str = "2025-01-04 12:00:00") -> str:
+        """Starts a run, by default that of the third day."""
         started = self.stack.tcloud(
             *("runs", "start", "--environment", self.name, "--no-follow", "-o", "json"),
-            *("--execution-time", "2025-01-04 12:00:00"),
+            *("--execution-time", execution_time),
         )
         assert started.returncode == 0, started.stderr
         return str(json.loads(started.stdout)["run_id"])

@@ -1,20 +1,25 @@
 """The two ways a project can go: through SQLMesh's built-in scheduler, and through Tempomesh."""
 
 import re
-import shutil
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg2
+from sqlmesh.core.config import PostgresConnectionConfig
+from sqlmesh.core.state_sync import EngineAdapterStateSync, StateSync
+from sqlmesh.core.state_sync.export_import import export_state
 
 from benchmarks.commands import sqlmesh_command
 from stack.children import clean_environment
 from stack.postgres import WAREHOUSE_DATABASE, Postgres
 from stack.processes import tcloud_command
+from tempomesh_runner.state import RemoteStateSync
 from tests.equality.databases import recreate
 from tests.equality.outcome import Outcome, read_relations, read_state
 from tests.fixtures.stack import RunningStack
@@ -58,6 +63,8 @@ class Way:
     environment: dict[str, str]
     warehouse: str
     """Address of the database that holds the tables."""
+    open_state: Callable[[Path], AbstractContextManager[StateSync]]
+    """The project's state; given an empty folder, so that nothing is answered from a cache."""
 
     def plan(self, environment: str, *, at: str) -> Completed:
         """Plans and applies, as if it were `at`."""
@@ -69,13 +76,13 @@ class Way:
 
     def outcome(self) -> Outcome:
         """State and warehouse as they are now."""
-        export = self.project / "state.json"
-        # SQLMesh's cache of parsed snapshots has the content of seeds, which the state itself does not keep.
-        shutil.rmtree(self.project / ".cache", ignore_errors=True)
-        completed = self._execute(*self.command, "state", "export", "-o", str(export), "--no-confirm")
-        assert completed.exit_code == 0, completed.output
+        with TemporaryDirectory() as folder:
+            export = Path(folder) / "state.json"
+            with self.open_state(Path(folder) / "cache") as state:
+                export_state(state_sync=state, output_file=export)
+            exported = read_state(export)
         with closing(psycopg2.connect(self.warehouse)) as connection:
-            return Outcome(read_state(export), read_relations(connection))
+            return Outcome(exported, read_relations(connection))
 
     def _execute(self, *command: str) -> Completed:
         result = subprocess.run(
@@ -93,7 +100,12 @@ def builtin_way(project: Path, server: Postgres) -> Way:
     """A project for SQLMesh's built-in scheduler, with empty databases (see `builtin_gateway`)."""
     for database in (WAREHOUSE_DATABASE, STATE_DATABASE):
         recreate(server, database)
-    return Way(project, [sqlmesh_command()], clean_environment(), server.dsn(WAREHOUSE_DATABASE))
+
+    def open_state(cache: Path) -> AbstractContextManager[StateSync]:
+        connection = PostgresConnectionConfig(**server.connection(STATE_DATABASE))
+        return closing(EngineAdapterStateSync(connection.create_engine_adapter(), schema="sqlmesh", cache_dir=cache))
+
+    return Way(project, [sqlmesh_command()], clean_environment(), server.dsn(WAREHOUSE_DATABASE), open_state)
 
 
 def builtin_gateway(server: Postgres) -> dict[str, Any]:
@@ -108,4 +120,10 @@ def builtin_gateway(server: Postgres) -> dict[str, Any]:
 def tempomesh_way(project: Path, stack: RunningStack) -> Way:
     """A project for Tempomesh, on a stack of its own."""
     environment = {**clean_environment(), **stack.client_environment, "TCLOUD_HOME": str(project.with_suffix(".home"))}
-    return Way(project, [*tcloud_command(), "sqlmesh"], environment, stack.warehouse_dsn)
+
+    @contextmanager
+    def open_state(cache: Path) -> Iterator[StateSync]:
+        with stack.api() as api:
+            yield RemoteStateSync(api.state)
+
+    return Way(project, [*tcloud_command(), "sqlmesh"], environment, stack.warehouse_dsn, open_state)

@@ -11,6 +11,7 @@ from tcloud.api.proxies import goes_through_proxies
 from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
+from tcloud.wire.plans import TablesHeld
 
 __all__ = ["ControlApi"]
 
@@ -55,6 +56,11 @@ class ControlApi:
     async def stage_status(self, plan_id: str, index: int, status: str, error_message: str | None) -> None:
         """Records how a stage of a plan stands."""
         await self._post(f"plans/{plan_id}/stages/{index}/status", {"status": status, "error_message": error_message})
+
+    async def hold_tables(self, plan_id: str, index: int) -> TablesHeld:
+        """Keeps runs away from the tables that a promotion replaces."""
+        response = (await self._http.post(f"plans/{plan_id}/stages/{index}/hold")).raise_for_status()
+        return TablesHeld.model_validate_json(response.content)
 
     async def run_status(self, run_id: str, status: str, error_message: str | None) -> None:
         """Records how a run ended."""

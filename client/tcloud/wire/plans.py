@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 
-__all__ = ["Plan", "PlanStage"]
+__all__ = ["Plan", "PlanStage", "TablesHeld"]
 
 
 class PlanStage(BaseModel):
@@ -15,6 +15,8 @@ class PlanStage(BaseModel):
 
     index: int
     name: str
+    count: int | None = None
+    """How many snapshots it deals with, or statements."""
     status: Status
     start_at: datetime | None = None
     end_at: datetime | None = None
@@ -46,3 +48,10 @@ class Plan(BaseModel):
     python_environment: str | None = None
     """Key of the Python environment that its models run in; None is the executors' own interpreter."""
     stages: list[PlanStage] = []
+
+
+class TablesHeld(BaseModel):
+    """Whether a plan has all tables to itself that it is about to replace."""
+
+    waiting_for: list[str] = []
+    """Plans and runs that are still at some of them."""

@@ -160,10 +160,13 @@ class Driven(Side):
             arguments = {**common, "stage": document, "gateway": gateway}
             if stage["kind"] == "single":
                 self.call("apply_stage", **arguments)
-            else:
-                execution = self.call("prepare_backfill", **arguments, index=stage["index"])["execution"]
-                if self.evaluate(execution).has_failed:
-                    raise PlanError("Plan application failed.")
+                continue
+            task = {"backfill": "prepare_backfill", "promotion": "prepare_catch_up"}[stage["kind"]]
+            prepared = self.call(task, **arguments, execution_id=f"{plan.plan_id}.{stage['index']}")
+            if not prepared.get("nothing_to_do") and self.evaluate(prepared["execution"]).has_failed:
+                raise PlanError("Plan application failed.")
+            if stage["kind"] == "promotion":
+                self.call("apply_stage", **arguments)
 
     def run(self, environment: str, **options: Any) -> str:
         """Runs what is due; returns how it went, or the error."""

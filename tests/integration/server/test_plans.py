@@ -82,6 +82,7 @@ async def control_worker(scheduled: RunningServer, temporal: TemporalServer, nam
             activities=[
                 control.record_plan_status,
                 control.record_stage_status,
+                control.hold_tables,
                 control.record_outcome,
                 control.record_run_status,
                 control.sync_schedules,
@@ -206,9 +207,9 @@ async def test_a_plan_that_temporal_lost_is_submitted_again(
     project = Project.parse(namespace)
     with scheduled.database.transaction(project) as transaction:
         for plan_id in ("plan-1", "plan-2"):
-            submission = read_submission(orjson.dumps(plan_json(plan_id)))
+            body = orjson.dumps(plan_json(plan_id))
             origin = Origin(**ORIGIN)
-            accept_plan(transaction, submission, b"{}", **origin.model_dump(), created_by="developer")
+            accept_plan(transaction, read_submission(body), body, **origin.model_dump(), created_by="developer")
     gateway = TemporalGateway(scheduled.settings)
     async with control_worker(scheduled, temporal, namespace) as client:
         for _ in range(2):
@@ -333,6 +334,51 @@ def test_a_stale_plan_learns_who_was_faster(scheduled: RunningServer, apply_exec
         "Another plan (plan-1) was applied by developer to the target environment 'prod' "
         "while your current plan (plan-2) was still in progress"
     )
+
+
+def test_a_plan_whose_environment_moved_on_while_it_waited_does_not_begin(
+    scheduled: RunningServer, apply_executor: httpx.Client
+) -> None:
+    promoted(apply_executor, [snapshot_of("trips")], "plan-0")
+    begins = {"status": "in_progress"}
+    with scheduled.client(Role.DEVELOPER) as developer, scheduled.client(Role.WORKER) as worker:
+        for plan_id in ("plan-1", "plan-2"):
+            developer.post("plans", json=plan_json(plan_id, "plan-0"), params=ORIGIN).raise_for_status()
+        worker.post("plans/plan-1/status", json=begins).raise_for_status()
+        promote_over(apply_executor, "plan-1", "plan-0")
+        again = worker.post("plans/plan-1/status", json=begins)
+        late = worker.post("plans/plan-2/status", json=begins)
+    assert again.status_code == 204, "it begins again after a crash"
+    assert (late.status_code, late.json()["code"]) == (409, "TM-CONFLICT")
+    assert late.json()["message"].startswith("Another plan (plan-1) was applied by developer to the target environment")
+
+
+def hold(worker: httpx.Client, plan_id: str) -> list[str]:
+    waiting_for: list[str] = worker.post(f"plans/{plan_id}/stages/0/hold").raise_for_status().json()["waiting_for"]
+    return waiting_for
+
+
+def test_plans_that_each_hold_what_the_other_wants(scheduled: RunningServer, apply_executor: httpx.Client) -> None:
+    def replacing(*models: str) -> dict[str, Any]:
+        tables = [{"name": model, "version": "1"} for model in models]
+        return {"stages": [{"index": 0, "name": "promotion"}], "documents": [{"catch_up": {"replaced": tables}}]}
+
+    with scheduled.client(Role.DEVELOPER) as developer, scheduled.client(Role.WORKER) as worker:
+        for plan_id, environment in (("plan-1", "one"), ("plan-2", "two")):
+            plan = {"environment": {"name": environment, "plan_id": plan_id, "previous_plan_id": None}}
+            developer.post("plans", json=plan, params=ORIGIN).raise_for_status()
+            worker.post(f"plans/{plan_id}/status", json={"status": "in_progress"}).raise_for_status()
+        for plan_id, model in (("plan-1", "a"), ("plan-2", "b")):
+            apply_executor.put(f"plans/{plan_id}/stages", json=replacing(model)).raise_for_status()
+            assert hold(worker, plan_id) == []
+        for plan_id in ("plan-1", "plan-2"):
+            apply_executor.put(f"plans/{plan_id}/stages", json=replacing("a", "b")).raise_for_status()
+        assert hold(worker, "plan-1") == ["plan plan-2"]
+        assert hold(worker, "plan-2") == [], "the other one has let go of what it held"
+        assert hold(worker, "plan-1") == ["plan plan-2"]
+        worker.post("plans/plan-2/status", json={"status": "failed", "error_message": "no"}).raise_for_status()
+        assert hold(worker, "plan-1") == []
+        assert worker.post("plans/plan-2/stages/0/hold").json()["code"] == "TM-OVER"
 
 
 def test_stages_are_kept_and_closed_with_their_plan(scheduled: RunningServer, apply_executor: httpx.Client) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from temporalio import activity
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -174,3 +175,24 @@ async def has_booked(run: WorkflowHandle[Any, Any], bundle: int) -> bool:
     ]
     later = [e.event_id for e in events if e.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED]
     return bool(ended) and max(later) > ended[0]
+
+
+async def test_a_unit_asks_again_when_the_table_that_it_waits_for_is_free(temporal: TemporalServer) -> None:
+    asked = 0
+
+    async def evaluate(_: UnitRef) -> UnitResult:
+        nonlocal asked
+        asked += 1
+        return UnitResult(reports="c" if asked < 6 else "d")
+
+    stack = Stack(await connected(temporal), graph(1), evaluate)
+    async with stack.started() as run:
+        result = asyncio.create_task(run.result())
+        while not result.done():
+            with suppress(RPCError):
+                await run.signal(RunWorkflow.table_released)
+            await asyncio.wait([result], timeout=0.2)
+
+    assert (await result).status == "success"
+    kinds = [event.event_type async for event in run.fetch_history_events()]
+    assert EventType.EVENT_TYPE_TIMER_CANCELED in kinds, "no wait was cut short"

@@ -1,0 +1,92 @@
+"""Tables that a plan is about to replace: runs must not take them further while the plan catches up and promotes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, delete, func, literal_column, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+
+from server.database import Transaction
+from server.documents import DocumentKind, get_document
+from server.errors import ApiError
+from server.schema import claims, plans
+from tcloud.wire.executions import OwnerKind
+from tcloud.wire.statuses import Status
+
+__all__ = ["hold_replaced_tables", "let_go"]
+
+_NEVER: ColumnElement[Any] = literal_column("'infinity'::timestamptz")
+
+
+def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: int) -> list[str]:
+    """Claims the tables that a promotion replaces, and says for whom it has to wait; repeating it is harmless.
+
+    What is free is held at once, so that nobody begins there any more; the rest is held once it was asked for after
+    those who have it are done. Two plans that each hold what the other wants (environments that share tables) cannot
+    wait for each other: the one that finds it so lets go of everything, and asks again.
+
+    Raises:
+        ApiError: 404 if there is no such stage, 409 if the plan is over.
+    """
+    tables = _tables(transaction, plan_id, stage_index)
+    _require_in_progress(transaction, plan_id)
+    project = transaction.project.namespace
+    for model, version in sorted(tables):
+        statement = insert(claims).values(
+            project=project,
+            model=model,
+            version=version,
+            owner_kind=OwnerKind.PLAN.value,
+            owner_id=plan_id,
+            lease_expires_at=_NEVER,
+            is_held=True,
+        )
+        transaction.connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["project", "model", "version"],
+                set_={
+                    column: statement.excluded[column]
+                    for column in ("owner_kind", "owner_id", "lease_expires_at", "is_held")
+                },
+                where=or_(claims.c.owner_id == plan_id, claims.c.lease_expires_at < func.now()),
+            )
+        )
+    others = transaction.connection.execute(
+        select(claims.c.owner_kind, claims.c.owner_id, claims.c.is_held)
+        .where(
+            claims.c.project == project,
+            tuple_(claims.c.model, claims.c.version).in_(tables),
+            claims.c.owner_id != plan_id,
+        )
+        .distinct()
+        .order_by(claims.c.owner_id)
+    ).all()
+    if any(other.is_held for other in others):
+        let_go(transaction, plan_id)
+    return [f"{other.owner_kind} {other.owner_id}" for other in others]
+
+
+def let_go(transaction: Transaction, owner_id: str) -> None:
+    """Ends what an owner holds."""
+    transaction.connection.execute(
+        delete(claims).where(
+            claims.c.project == transaction.project.namespace, claims.c.owner_id == owner_id, claims.c.is_held
+        )
+    )
+
+
+def _tables(transaction: Transaction, plan_id: str, stage_index: int) -> Sequence[tuple[str, str]]:
+    stage = orjson.loads(get_document(transaction, DocumentKind.STAGE, f"{plan_id}.{stage_index}"))
+    return [(table["name"], table["version"] or "") for table in (stage.get("catch_up") or {}).get("replaced", ())]
+
+
+def _require_in_progress(transaction: Transaction, plan_id: str) -> None:
+    # Locked: a plan that ends at this moment has let go of all it held, and would hold this for ever.
+    status = transaction.connection.execute(
+        select(plans.c.status)
+        .where(plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
+        .with_for_update()
+    ).scalar()
+    if status is None or Status(status).is_final:
+        raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({status}): it holds no tables any more.")
