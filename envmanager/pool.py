@@ -106,6 +106,7 @@ class Runner:
                     await self._answer(message, on_state)
                 elif "failed" in message:
                     failed = message["failed"]
+                    self.is_spoilt = bool(message.get("spoilt"))
                     raise TaskFailedError(
                         failed["message"],
                         failed["error_type"],

@@ -134,7 +134,7 @@ def _serve(executor: Connection) -> None:
             result = worker.run(message["task"], message["arguments"])
         except Exception as error:
             traceback.print_exc()
-            _send(executor, {"failed": describe_error(error)})
+            _send(executor, {"failed": describe_error(error), "spoilt": worker.is_spoilt})
         else:
             _send(executor, {"done": result, "spoilt": worker.is_spoilt})
 
