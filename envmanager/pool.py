@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from math import inf
@@ -106,7 +106,7 @@ class Runner:
                     await self._answer(message, on_state)
                 elif "failed" in message:
                     failed = message["failed"]
-                    self.is_spoilt = bool(message.get("spoilt"))
+                    self.is_spoilt |= bool(message.get("spoilt"))
                     raise TaskFailedError(
                         failed["message"],
                         failed["error_type"],
@@ -115,7 +115,7 @@ class Runner:
                     )
                 else:
                     result: dict[str, Any] = message["done"]
-                    self.is_spoilt = bool(message.get("spoilt"))
+                    self.is_spoilt |= bool(message.get("spoilt"))
                     return result
         except _ConnectionLostError as error:
             self.alive = False
@@ -130,19 +130,20 @@ class Runner:
     async def end(self) -> None:
         """Has the process cancel its queries and end; one that has not within seconds is killed."""
         self.alive = False
+        # Once it has ended, nobody can tell whose they were.
+        started = self._children()
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
         with suppress(TimeoutError, ZygoteFailedError):
             await asyncio.wait_for(self._zygote.exit_code(self.pid), _END_SECONDS)
         self.kill()
+        _kill_all(started)
 
     def kill(self) -> None:
         """Kills the process and whatever it started."""
         self.alive = False
-        for child in self._children():
-            # Of its group or not: whoever left the group is still its child, or its child's.
-            with suppress(psutil.Error):
-                child.kill()
+        # Of its group or not: whoever left the group is still its child, or its child's.
+        _kill_all(self._children())
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         # Shut down, not closed: a thread may be reading it, and would go on reading whatever gets its number next.
@@ -328,6 +329,12 @@ class RunnerPool:
     def _forget(self, runner: Runner) -> None:
         self._given_back.pop(runner, None)
         runner.kill()
+
+
+def _kill_all(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _ending(code: int | None) -> str:
