@@ -13,6 +13,7 @@ from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
 from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
+from tcloud.wire.environments import Environment
 from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
@@ -25,6 +26,7 @@ from workflows.payloads import (
     PlanNotice,
     PlanRef,
     PlanStages,
+    QueryInput,
     RunInput,
     RunNotice,
     StageRef,
@@ -123,6 +125,11 @@ class RunnerBackedActivities(ExecutorActivities):
             report = _report_of(units)
             return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
 
+    @activity.defn
+    async def answer_query(self, query: QueryInput) -> StageResult:
+        async with beating():
+            return await infrastructure_errors(self._answer_query(query.query_id))
+
     async def _notify_run(self, notice: RunNotice) -> None:
         event, error = notice.event, notice.error
         if event == RUN_STOPPED:
@@ -195,6 +202,9 @@ class RunnerBackedActivities(ExecutorActivities):
         if options.get("execution_time") is None:
             options["execution_time"] = now
         environment = await self._api.environment(run.environment)
+        ignores_pauses = bool(options.pop("ignore_pause", False))
+        if not ignores_pauses and (reason := _pause_of(environment)):
+            return UnitGraph(paused=reason)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
@@ -217,11 +227,15 @@ class RunnerBackedActivities(ExecutorActivities):
         if scheduled:
             # Recorded only now: a tick with nothing due leaves nothing behind.
             await self._api.begin_run(run_id, run.environment, run.trigger)
-        execution = {**prepared["execution"], "python_environment": python}
+        execution = {**prepared["execution"], "ignores_pauses": ignores_pauses, "python_environment": python}
         return await self._keep(execution, environment.evaluation_policy if environment else None)
 
     async def _run_statements(self, statements: StatementsRef) -> StageResult:
         execution = await self._executions.get(statements.execution_id)
+        if not execution.ignores_pauses:
+            reason = _pause_of(await self._api.environment(statements.environment))
+            if reason is not None:
+                return StageResult(paused=reason)
         arguments = {
             "execution": execution.model_dump(mode="json"),
             "runtime_stage": statements.runtime_stage,
@@ -231,6 +245,15 @@ class RunnerBackedActivities(ExecutorActivities):
             await self._runners.plan_task("run_statements", arguments, execution.owner_id, python)
         except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
+        return StageResult()
+
+    async def _answer_query(self, query_id: str) -> StageResult:
+        question = json.loads(await self._api.query(query_id))
+        try:
+            answered = await self._runners.plan_task("answer_query", question, query_id)
+        except (TaskFailedError, RunnerCrashedError) as error:
+            return StageResult(error=_final(error))
+        await self._api.put_answer(query_id, json.dumps(answered["answer"]).encode())
         return StageResult()
 
     def _asking_models(self, plan_id: str) -> WhoAsks:
@@ -271,6 +294,12 @@ class RunnerBackedActivities(ExecutorActivities):
             has_environment_statements=execution.has_environment_statements,
             limited=_limited_units(execution),
         )
+
+
+def _pause_of(environment: Environment | None) -> str | None:
+    """Why nothing is to be started in an environment; None if it is not paused as a whole."""
+    pause = next((pause for pause in environment.pauses if pause.model is None), None) if environment else None
+    return f"Environment '{pause.environment}' is {pause.explained}" if pause is not None else None
 
 
 def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:

@@ -19,7 +19,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import codec, environments, evaluations, events, executors, plans, pythons, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    pythons,
+    queries,
+    runs,
+    state,
+    units,
+)
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -30,6 +45,7 @@ from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.memory import GiveBackMemory
+from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
 from server.projects import Project
 from server.releases import Releases
@@ -43,18 +59,23 @@ __all__ = ["create_app"]
 
 _log = structlog.get_logger(__name__)
 _PROJECT_PATH = "/sqlmesh/{org}/{project}"
+_PUBLIC_PATH = "/api/v1/"
 _SMALLEST_COMPRESSED_BYTES = 2048
 _ROUTERS = (
     plans.router,
     runs.router,
+    queries.router,
     evaluations.router,
     events.router,
     units.router,
     environments.router,
+    pauses.router,
+    audit_log.router,
     executors.router,
     pythons.router,
     state.router,
     codec.router,
+    public.router,
 )
 _DESCRIPTION = """
 Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token, whose
@@ -71,6 +92,8 @@ _TAGS = [
     {"name": "evaluations", "description": "The history of a model over all runs and plans; logs."},
     {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
     {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
+    {"name": "pauses", "description": "Environments and models that runs leave out: pause, resume."},
+    {"name": "audit log", "description": "Who did what, and when; entries are only ever added."},
     {
         "name": "python environments",
         "description": "What models run in: pinned sets of packages, and who asks for them.",
@@ -78,7 +101,9 @@ _TAGS = [
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
+    {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
     {"name": "codec", "description": "Temporal's remote data encoding: how the Web UI shows what is encrypted."},
+    {"name": "public", "description": "Stable reads for tools that mirror runs elsewhere: `v1` only ever gets more."},
     {"name": "health", "description": "For load balancers and supervisors; without a token."},
 ]
 
@@ -90,6 +115,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as background:
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
+            background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
             background.start_soon(app.state.releases.keep_telling)
             yield
@@ -182,9 +208,12 @@ def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
     return project
 
 
-async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
     body = {"code": error.code, "message": error.message}
+    if _PUBLIC_PATH in request.url.path:
+        # Where clients of the public API look for it: without one they do not take a 404 for an answer.
+        body["detail"] = error.message
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)

@@ -34,6 +34,8 @@ class GunzipRequests:
                     message["body"] = unpacker.decompress(message.get("body", b""))
                 except zlib.error as error:
                     raise HTTPException(400, f"the body is not gzip ({error})") from error
+                if not message.get("more_body") and not unpacker.eof:
+                    raise HTTPException(400, "the body was cut on its way, and nothing of it is kept; send it again")
             return message
 
         headers = MutableHeaders(scope=scope)

@@ -5,21 +5,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import orjson
 from croniter.croniter import CroniterBadDateError
 from sqlmesh.core import constants as c
 from sqlmesh.core.environment import Environment
 from sqlmesh.core.model.kind import ModelKindName
-from sqlmesh.core.snapshot import SnapshotTableInfo
 from sqlmesh.utils.cron import CroniterCache
 
 from server.database import Transaction
+from server.state_reads import stored_snapshots
 from tcloud.wire.environments import CronGroup
 
-__all__ = ["EnvironmentCrons", "EnvironmentFacts", "next_tick"]
+__all__ = ["EnvironmentCrons", "EnvironmentFacts", "next_tick", "ticks"]
 
 _KEPT = 256
 _UTC = "UTC"
@@ -64,16 +62,20 @@ class EnvironmentCrons:
 def next_tick(crons: Iterable[CronGroup]) -> datetime | None:
     """The next instant at which one of the crons is due, as SQLMesh reads crons; None if there is none."""
     now = datetime.now(UTC)
-    ticks = [tick for group in crons if (tick := _next(group, now)) is not None]
-    return min(ticks).astimezone(UTC) if ticks else None
+    found = [tick for group in crons for tick in ticks(group, now, 1)]
+    return min(found).astimezone(UTC) if found else None
 
 
-def _next(group: CronGroup, now: datetime) -> datetime | None:
+def ticks(group: CronGroup, after: datetime, count: int) -> list[datetime]:
+    """The next instants of a cron, fewer if its years are over, or if there is no such day."""
+    cron = CroniterCache(group.cron, after, tz=ZoneInfo(group.timezone))
+    found: list[datetime] = []
     try:
-        return CroniterCache(group.cron, now, tz=ZoneInfo(group.timezone)).get_next()
+        while len(found) < count:
+            found.append(cron.get_next())
     except CroniterBadDateError:
-        # Its years are over, or there is no such day.
-        return None
+        pass
+    return found
 
 
 def _count_models(environment: Environment) -> int:
@@ -83,7 +85,8 @@ def _count_models(environment: Environment) -> int:
 def _groups(transaction: Transaction, environment: Environment) -> Iterator[CronGroup]:
     candidates = [s for s in environment.snapshots if s.kind_name not in _NEVER_ON_A_CRON]
     groups: dict[tuple[str, str], set[str]] = {}
-    for name, node in _nodes(transaction, candidates):
+    for name, stored in stored_snapshots(transaction, candidates):
+        node = stored["node"]
         kind = node.get("kind", {})
         if kind.get("name") == ModelKindName.EXTERNAL and not node.get("audits"):
             continue
@@ -95,11 +98,3 @@ def _groups(transaction: Transaction, environment: Environment) -> Iterator[Cron
             groups.setdefault((kind["auto_restatement_cron"], _UTC), set()).add(name)
     for (cron, timezone), models in sorted(groups.items()):
         yield CronGroup(cron=cron, timezone=timezone, models=sorted(models))
-
-
-def _nodes(transaction: Transaction, snapshots: Iterable[SnapshotTableInfo]) -> Iterator[tuple[str, dict[str, Any]]]:
-    state = transaction.state
-    # Parsing a snapshot takes a hundred times as long as finding its cron in its JSON.
-    for query in state.snapshot_state._get_snapshots_expressions(snapshots):
-        for stored, name, *_ in state.engine_adapter.fetchall(query, quote_identifiers=True):
-            yield name, orjson.loads(stored)["node"]

@@ -1,6 +1,7 @@
 """Errors that the server answers with: a status, a stable code and one line that says what to do."""
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,6 +54,9 @@ class UnexpectedErrors:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            # In the middle of its request: nobody is left to be answered.
+            _log.info("client_gone", method=scope["method"], path=scope["path"])
         except Exception as error:
             _log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
             if has_started:

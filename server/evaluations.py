@@ -1,5 +1,6 @@
 """Evaluations: those of a plan or a run, and those of a model over all plans and runs."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +14,25 @@ from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status
 
-__all__ = ["evaluations_of", "history_of", "one_evaluation"]
+__all__ = ["EvaluationFilter", "evaluations_of", "found_evaluations", "history_of", "one_evaluation"]
 
 _IS_LOST = (evaluations.c.lease_expires_at < func.now()).label("is_lost")
 _WHEN = func.coalesce(evaluations.c.start_at, evaluations.c.end_at)
 """What a history is ordered by: an evaluation that was left out never started, and ended when that was decided."""
 
 _HEAVY = ("log", "cause")
+
+
+@dataclass(frozen=True)
+class EvaluationFilter:
+    """Which evaluations are meant; None is all of them."""
+
+    run_id: str | None = None
+    plan_id: str | None = None
+    environment: str | None = None
+    model: str | None = None
+    is_latest: bool = False
+    """Only the newest one of each model."""
 
 
 def evaluations_of(
@@ -61,6 +74,34 @@ def one_evaluation(transaction: Transaction, evaluation_id: str) -> Evaluation:
     if row is None:
         raise _unknown(transaction, evaluation_id)
     return _owned(row)
+
+
+def found_evaluations(
+    transaction: Transaction, wanted: EvaluationFilter, *, newest_first: bool, limit: int
+) -> list[Evaluation]:
+    """Evaluations of runs and plans with their logs: the first `limit` of them in the order that is asked for.
+
+    Raises:
+        ApiError: 422 if `model` is no name of a model.
+    """
+    query = _with_owner(select(evaluations, _IS_LOST)).where(evaluations.c.project == transaction.project.namespace)
+    if wanted.run_id is not None:
+        query = query.where(evaluations.c.owner_kind == OwnerKind.RUN.value, evaluations.c.owner_id == wanted.run_id)
+    if wanted.plan_id is not None:
+        query = query.where(evaluations.c.owner_kind == OwnerKind.PLAN.value, evaluations.c.owner_id == wanted.plan_id)
+    if wanted.environment is not None:
+        query = query.where(_environment() == wanted.environment)
+    if wanted.model is not None:
+        query = query.where(evaluations.c.model.in_(fully_qualified(transaction, wanted.model)))
+    order = (_WHEN, evaluations.c.evaluation_id)
+    if wanted.is_latest:
+        newest = query.distinct(evaluations.c.model).order_by(evaluations.c.model, *(column.desc() for column in order))
+        query = _with_owner(select(evaluations, _IS_LOST)).where(
+            evaluations.c.project == transaction.project.namespace,
+            evaluations.c.evaluation_id.in_(select(newest.subquery().c.evaluation_id)),
+        )
+    query = query.order_by(*(column.desc() if newest_first else column.asc() for column in order))
+    return [_owned(row) for row in transaction.connection.execute(query.limit(limit))]
 
 
 def history_of(

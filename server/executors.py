@@ -7,11 +7,12 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
+from server.errors import ApiError
 from server.schema import executors
 from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
-__all__ = ["known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
+__all__ = ["check_gateway", "known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
 
 _LIVE = timedelta(seconds=30)
 """An executor that was not heard of for longer is taken to be gone: it reports every few seconds."""
@@ -43,6 +44,19 @@ def live_gateways(transaction: Transaction) -> list[Gateway]:
     """The gateways that executors serve now, by name; where two tell of one gateway, the one seen last is believed."""
     live = _seen_since(transaction, datetime.now(UTC) - _LIVE)
     return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
+
+
+def check_gateway(transaction: Transaction, gateway: str) -> None:
+    """Checks that a live executor serves a gateway.
+
+    Raises:
+        ApiError: 422 if none does; it names those that are served.
+    """
+    served = [live.name for live in live_gateways(transaction)]
+    if gateway in served:
+        return
+    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
+    raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
 
 
 def known_gateways(transaction: Transaction) -> list[Gateway]:

@@ -9,7 +9,7 @@ from server.database import Transaction
 from server.errors import ApiError
 from server.holding import let_go
 from server.parking import forget_parkings
-from server.schema import evaluations, plans, runs
+from server.schema import evaluations, plans, queries, runs
 from tcloud.wire.statuses import Status
 
 __all__ = ["NOTHING_TO_DO", "close_owner", "final_status", "owner_exists"]
@@ -19,7 +19,7 @@ NOTHING_TO_DO = "nothing_to_do"
 
 
 def final_status(transaction: Transaction, owner_id: str) -> tuple[str, str | None] | None:
-    """Status and error of a plan or run that is over; None while it is not, or if there is none."""
+    """Status and error of a plan, run or query that is over; None while it is not, or if there is none."""
     project = transaction.project.namespace
     row = transaction.connection.execute(
         union_all(
@@ -29,6 +29,9 @@ def final_status(transaction: Transaction, owner_id: str) -> tuple[str, str | No
             select(runs.c.status, runs.c.error_message, runs.c.nothing_to_do).where(
                 runs.c.project == project, runs.c.run_id == owner_id
             ),
+            select(queries.c.status, queries.c.error_message, literal(value=False)).where(
+                queries.c.project == project, queries.c.query_id == owner_id
+            ),
         )
     ).first()
     if row is None or not Status(row.status).is_final:
@@ -37,7 +40,7 @@ def final_status(transaction: Transaction, owner_id: str) -> tuple[str, str | No
 
 
 def owner_exists(transaction: Transaction, owner_id: str) -> None:
-    """Checks that there is such a plan or run.
+    """Checks that there is such a plan, run or query.
 
     Raises:
         ApiError: 404 if there is none.
@@ -47,10 +50,11 @@ def owner_exists(transaction: Transaction, owner_id: str) -> None:
         union_all(
             select(plans.c.plan_id).where(plans.c.project == project, plans.c.plan_id == owner_id),
             select(runs.c.run_id).where(runs.c.project == project, runs.c.run_id == owner_id),
+            select(queries.c.query_id).where(queries.c.project == project, queries.c.query_id == owner_id),
         )
     ).first()
     if found is None:
-        raise ApiError(404, "TM-OWNER", f"There is no plan or run '{owner_id}' in {project}.")
+        raise ApiError(404, "TM-OWNER", f"There is no plan, run or query '{owner_id}' in {project}.")
 
 
 def close_owner(transaction: Transaction, owner_id: str) -> None:

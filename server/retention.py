@@ -11,6 +11,7 @@ from sqlalchemy import case, delete, exists, func, or_, select, union_all
 from server.database import Database, Transaction
 from server.documents import DocumentKind
 from server.projects import Project
+from server.queries import expire_queries
 from server.schema import documents, event_streams, events, executors, plans, runs
 
 __all__ = ["expire", "keep_expiring"]
@@ -22,9 +23,10 @@ _AT_ONCE = 100
 
 
 async def keep_expiring(database: Database, projects: Iterable[Project], age: timedelta) -> None:
-    """Expires what is older than `age`, now and every hour, until it is cancelled; an age of zero expires nothing."""
-    if not age:
-        return
+    """Expires what is older than `age`, now and every hour, until it is cancelled.
+
+    With an age of zero only answers to queries expire.
+    """
     while True:
         for project in sorted(projects, key=lambda project: project.namespace):
             try:
@@ -85,6 +87,10 @@ def expire(transaction: Transaction, age: timedelta) -> int:
 
 
 def _expire_all(database: Database, project: Project, age: timedelta) -> int:
+    with database.transaction(project) as transaction:
+        expire_queries(transaction, age or None)
+    if not age:
+        return 0
     total = 0
     while True:
         with database.transaction(project) as transaction:

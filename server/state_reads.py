@@ -1,14 +1,14 @@
 """Reads snapshots out of SQLMesh's state without parsing them, which takes a millisecond or more for each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlmesh.core.snapshot import SnapshotId, SnapshotIntervals, SnapshotNameVersion
+from sqlmesh.core.snapshot import SnapshotId, SnapshotIdLike, SnapshotIntervals, SnapshotNameVersion
 
 from server.database import Transaction
 
-__all__ = ["read_overlays", "stamp_snapshots", "stream_snapshots"]
+__all__ = ["read_overlays", "stamp_snapshots", "stored_snapshots", "stream_snapshots"]
 
 _OVERLAY = ("created_ts", "updated_ts", "unpaused_ts", "unrestorable", "forward_only", "next_auto_restatement_ts")
 _BATCH = 250
@@ -57,6 +57,16 @@ def read_overlays(transaction: Transaction, ids: Sequence[Sequence[str]]) -> byt
             for row in found
         ]
     )
+
+
+def stored_snapshots(
+    transaction: Transaction, snapshots: Iterable[SnapshotIdLike]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names, and the JSON that SQLMesh stored, of snapshots; without the columns that it lays over it."""
+    state = transaction.state
+    for query in state.snapshot_state._get_snapshots_expressions(snapshots):
+        for stored, name, *_ in state.engine_adapter.fetchall(query, quote_identifiers=True):
+            yield name, orjson.loads(stored)
 
 
 def stamp_snapshots(transaction: Transaction, ids: Sequence[Sequence[str]]) -> bytes:

@@ -32,12 +32,14 @@ from server.errors import ApiError
 from server.projects import Project
 from server.settings import ServerSettings
 from tcloud.wire.executors import ControlWorker
+from tcloud.wire.queries import Query
 from tcloud.wire.runs import Run, RunOptions
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
-from workflows.interfaces import CONTROL_QUEUE, MAINTENANCE
-from workflows.payloads import EnvironmentState, PlanRef, RunInput
+from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE
+from workflows.payloads import EnvironmentState, PauseRef, PlanRef, QueryInput, ResumeRef, RunInput
+from workflows.query import QueryWorkflow
 from workflows.run import RunWorkflow
 
 __all__ = ["KeptSchedule", "TemporalGateway"]
@@ -154,10 +156,28 @@ class TemporalGateway:
                     )
             except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
                 # An update waits in Temporal for its worker, whether or not its sender still does.
-                if not await _is_running(client, environment):
+                if not await _is_running(client, _environment_id(environment)):
                     raise
                 _log.warning("no_worker", project=project.namespace, environment=environment, plan_id=plan_id)
                 return None
+
+    async def tell_environment(
+        self, project: Project, environment: str, signal: str, body: PauseRef | ResumeRef
+    ) -> None:
+        """Signals an environment's workflow, and starts it where it does not run yet."""
+        client = await self.client(project)
+        async with self._reached():
+            await client.start_workflow(
+                EnvironmentWorkflow.run,
+                EnvironmentState(environment=environment),
+                id=_environment_id(environment),
+                task_queue=CONTROL_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=_attributes("environment", environment),
+                start_signal=signal,
+                start_signal_args=[body],
+                rpc_timeout=_CALL_TIMEOUT,
+            )
 
     async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
         """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""
@@ -228,6 +248,48 @@ class TemporalGateway:
                 return False
             return True
 
+    async def start_query(self, project: Project, query: Query) -> None:
+        """Has a query answered; repeating it is harmless.
+
+        Raises:
+            ApiError: 409 if it is housekeeping, and there is some going on.
+        """
+        client = await self.client(project)
+        async with self._reached():
+            try:
+                await client.start_workflow(
+                    QueryWorkflow.run,
+                    QueryInput(query_id=query.query_id, is_housekeeping=query.kind.is_housekeeping),
+                    id=_query_workflow_id(query),
+                    task_queue=CONTROL_QUEUE,
+                    search_attributes=TypedSearchAttributes([SearchAttributePair(KIND, "query")]),
+                    static_summary=f"{query.kind}, asked for by {query.created_by}",
+                    rpc_timeout=_CALL_TIMEOUT,
+                )
+            except WorkflowAlreadyStartedError as error:
+                if query.kind.is_housekeeping:
+                    raise ApiError(
+                        409, "TM-BUSY", "The janitor is at work already: try again when it has finished."
+                    ) from error
+
+    async def cancel_query(self, project: Project, query: Query) -> bool:
+        """Asks a query to stop; False if it is over already."""
+        handle = (await self.client(project)).get_workflow_handle(_query_workflow_id(query))
+        async with self._reached():
+            try:
+                await handle.cancel(rpc_timeout=_CALL_TIMEOUT)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+            return True
+
+    async def is_housekeeping(self, project: Project) -> bool:
+        """Whether the janitor's workflow goes on."""
+        client = await self.client(project)
+        async with self._reached():
+            return await _is_running(client, JANITOR)
+
     async def tell_of_release(self, project: Project, run_id: str) -> None:
         """Tells a run that a physical table is free for which it waits; one that is over need not know."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
@@ -285,8 +347,8 @@ class TemporalGateway:
             ) from error
 
 
-async def _is_running(client: Client, environment: str) -> bool:
-    handle = client.get_workflow_handle(_environment_id(environment))
+async def _is_running(client: Client, workflow_id: str) -> bool:
+    handle = client.get_workflow_handle(workflow_id)
     try:
         return (await handle.describe(rpc_timeout=_CALL_TIMEOUT)).status is WorkflowExecutionStatus.RUNNING
     except RPCError as error:
@@ -316,6 +378,10 @@ def _options(options: RunOptions) -> dict[str, object]:
 
 def _environment_id(environment: str) -> str:
     return f"environment/{environment}"
+
+
+def _query_workflow_id(query: Query) -> str:
+    return JANITOR if query.kind.is_housekeeping else f"query/{query.query_id}"
 
 
 def _run_workflow_id(run_id: str) -> str:

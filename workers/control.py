@@ -20,6 +20,7 @@ from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE
 from workflows.maintenance import MaintenanceWorkflow
 from workflows.plan import PlanWorkflow
+from workflows.query import QueryWorkflow
 from workflows.run import RunWorkflow
 
 __all__ = ["serve_control"]
@@ -43,13 +44,16 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
         worker = Worker(
             client,
             task_queue=CONTROL_QUEUE,
-            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow, MaintenanceWorkflow],
+            workflows=[EnvironmentWorkflow, PlanWorkflow, RunWorkflow, MaintenanceWorkflow, QueryWorkflow],
             activities=[
                 activities.record_plan_status,
                 activities.record_stage_status,
                 activities.hold_tables,
                 activities.record_outcome,
+                activities.settle_pauses,
                 activities.record_run_status,
+                activities.begin_query,
+                activities.record_query_status,
                 activities.sync_schedules,
                 activities.reconcile_schedules,
                 activities.has_later_tick,

@@ -256,6 +256,7 @@ def _worker(
             activities.notify_run,
             activities.notify_plan,
             activities.evaluate,
+            activities.answer_query,
         ],
         max_concurrent_activities=concurrency,
         graceful_shutdown_timeout=settings.executor_grace,

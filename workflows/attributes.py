@@ -6,7 +6,7 @@ __all__ = ["ENVIRONMENT", "KIND", "PLAN_ID", "RUN_ID", "TRIGGER"]
 
 ENVIRONMENT = SearchAttributeKey.for_keyword("TempomeshEnvironment")
 KIND = SearchAttributeKey.for_keyword("TempomeshKind")
-"""`plan`, `run`, `environment` or `maintenance`."""
+"""`plan`, `run`, `environment`, `query` (the janitor, too) or `maintenance`."""
 PLAN_ID = SearchAttributeKey.for_keyword("TempomeshPlanId")
 RUN_ID = SearchAttributeKey.for_keyword("TempomeshRunId")
 TRIGGER = SearchAttributeKey.for_keyword("TempomeshTrigger")

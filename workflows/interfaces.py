@@ -16,10 +16,14 @@ from workflows.payloads import (
     HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
+    PausesRef,
+    PausesStanding,
     PlanNotice,
     PlanOutcome,
     PlanRef,
     PlanStages,
+    QueryInput,
+    QueryOutcome,
     RunInput,
     RunNotice,
     RunOutcome,
@@ -33,10 +37,13 @@ from workflows.payloads import (
     UnitResult,
 )
 
-__all__ = ["CONTROL_QUEUE", "MAINTENANCE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
+__all__ = ["CONTROL_QUEUE", "JANITOR", "MAINTENANCE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
 
 CONTROL_QUEUE = "control"
 """Task queue of workflows and of activities that touch only the control plane."""
+
+JANITOR = "janitor"
+"""Id of the workflow that does housekeeping: Temporal lets there be one of that id at a time."""
 
 MAINTENANCE = "maintenance"
 """Id of the schedule that starts the maintenance of a project, and base id of the workflows that do it."""
@@ -97,6 +104,11 @@ class ExecutorActivities(ABC):
     async def evaluate(self, units: UnitRef) -> UnitResult:
         """Evaluates units, one after another, each once."""
 
+    @activity.defn
+    @abstractmethod
+    async def answer_query(self, query: QueryInput) -> StageResult:
+        """Answers a question to the warehouse, and has the server keep the answer; or does the janitor's work."""
+
 
 class ControlActivities(ABC):
     """What the control worker does: records and schedules."""
@@ -128,8 +140,23 @@ class ControlActivities(ABC):
 
     @activity.defn
     @abstractmethod
+    async def begin_query(self, query: QueryInput) -> None:
+        """Records that housekeeping begins; fails for as long as a plan is being applied."""
+
+    @activity.defn
+    @abstractmethod
+    async def record_query_status(self, query: QueryOutcome) -> None:
+        """Records how a question ended."""
+
+    @activity.defn
+    @abstractmethod
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         """Brings the Temporal schedules of an environment in line with the crons of its models."""
+
+    @activity.defn
+    @abstractmethod
+    async def settle_pauses(self, pauses: PausesRef) -> PausesStanding:
+        """Ends pauses whose time has come, has the environment's schedules paused or not, and says what is in force."""
 
     @activity.defn
     @abstractmethod

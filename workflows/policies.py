@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from temporalio.common import RetryPolicy
 
-__all__ = ["EVALUATION", "MAINTENANCE_DUTY", "NOTIFICATION", "PLANNING", "RECORD", "ActivityOptions"]
+__all__ = ["EVALUATION", "MAINTENANCE_DUTY", "NOTIFICATION", "PLANNING", "QUERY", "RECORD", "ActivityOptions"]
 
 
 class ActivityOptions(TypedDict, total=False):
@@ -43,6 +43,13 @@ PLANNING: ActivityOptions = {
     "retry_policy": RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1), maximum_attempts=20
     ),
+}
+
+QUERY: ActivityOptions = {
+    "start_to_close_timeout": timedelta(hours=6),
+    "heartbeat_timeout": _HEARTBEAT_TIMEOUT,
+    # Somebody waits for it, and may ask again; whether it may be repeated only they know.
+    "retry_policy": RetryPolicy(maximum_attempts=1),
 }
 
 NOTIFICATION: ActivityOptions = {

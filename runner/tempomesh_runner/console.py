@@ -54,6 +54,7 @@ RELAYED = (
     "start_signal_progress",
     "update_signal_progress",
     "stop_signal_progress",
+    "update_cleanup_progress",
     "log_status_update",
     "log_error",
     "log_warning",

@@ -9,7 +9,7 @@ from sqlmesh.core.plan import BuiltInPlanEvaluator, EvaluatablePlan
 from sqlmesh.core.plan.stages import BackfillStage, EnvironmentRecordUpdateStage, PlanStage, build_plan_stages
 from sqlmesh.core.snapshot import Snapshot, SnapshotId
 from sqlmesh.core.snapshot.evaluator import get_custom_materialization_type_or_raise
-from sqlmesh.utils.errors import ConfigError
+from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from tempomesh_runner.catching_up import CatchUp, intervals_to_catch_up, replaced_tables
 from tempomesh_runner.process_context import ProcessContext
@@ -32,8 +32,10 @@ def build_stages(context: ProcessContext, *, plan_id: str, default_catalog: str 
 
     Raises:
         ConfigError: If a new model has a materialization that is not installed here.
+        SQLMeshError: If the plan names snapshots that nobody has.
     """
     plan = context.store.plan(plan_id)
+    _refuse_strangers(context, plan)
     _refuse_unknown_materializations(plan)
     stages = build_plan_stages(plan, context.state, default_catalog)
     catch_up = replaced_tables(context, plan, stages)
@@ -157,6 +159,18 @@ def _kind(stage: PlanStage, plan: EvaluatablePlan, catch_up: CatchUp | None) -> 
     if is_backfill(stage) and not plan.empty_backfill:
         return "backfill"
     return _PROMOTION if catch_up and isinstance(stage, EnvironmentRecordUpdateStage) else "single"
+
+
+def _refuse_strangers(context: ProcessContext, plan: EvaluatablePlan) -> None:
+    own = {snapshot.snapshot_id for snapshot in plan.new_snapshots}
+    named = {snapshot.snapshot_id for snapshot in plan.environment.snapshots} - own
+    missing = sorted(snapshot.name for snapshot in named - context.state.snapshots_exist(named)) if named else []
+    if missing:
+        raise SQLMeshError(
+            f"The plan names {len(missing)} snapshots that the project's state does not have, such as that of "
+            f"{missing[0]}: it was made with the state of another project, or the janitor has removed them since. "
+            "Check TCLOUD_URL and plan again."
+        )
 
 
 def _refuse_unknown_materializations(plan: EvaluatablePlan) -> None:

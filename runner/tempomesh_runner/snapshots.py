@@ -5,6 +5,8 @@ import typing as t
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
+from pydantic import ValidationError
+from sqlmesh import __version__
 from sqlmesh.core.plan.definition import EvaluatablePlan
 from sqlmesh.core.snapshot import Snapshot, SnapshotId, SnapshotIdLike
 from sqlmesh.utils.errors import SQLMeshError
@@ -109,9 +111,21 @@ class SnapshotStore:
         return found
 
     def plan(self, plan_id: str) -> EvaluatablePlan:
-        """A stored plan, with the content of its seeds."""
+        """A stored plan, with the content of its seeds.
+
+        Raises:
+            SQLMeshError: If it is no plan, or none of this SQLMesh.
+        """
         if plan_id not in self._plans:
-            self._plans[plan_id] = EvaluatablePlan.model_validate(self._plan_json(plan_id))
+            try:
+                self._plans[plan_id] = EvaluatablePlan.model_validate(self._plan_json(plan_id))
+            except ValidationError as error:
+                first = error.errors(include_input=False, include_url=False)[0]
+                where = ".".join(str(part) for part in first["loc"])
+                raise SQLMeshError(
+                    f"The plan cannot be read by SQLMesh {__version__} ({where}: {first['msg']}): plan again with "
+                    "`tcloud sqlmesh plan`."
+                ) from error
             while len(self._plans) > _KEPT_PLANS:
                 self._plans.popitem(last=False)
         return self._plans[plan_id]

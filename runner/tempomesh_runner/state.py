@@ -251,7 +251,7 @@ class RemoteStateSync(StateSync):
     # What only the server does
 
     def remove_state(self, including_backup: bool = False) -> None:
-        raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="creates and removes it"))
+        self._call("remove_state", including_backup=including_backup)
 
     def migrate(self, skip_backup: bool = False, promoted_snapshots_only: bool = True) -> None:
         raise SQLMeshError(_SERVER_SIDE_ONLY.format(what="migrates it, when it starts"))

@@ -57,6 +57,7 @@ WRITE_METHODS = frozenset(
         "compact_intervals",
         "add_snapshots_intervals",
         "update_auto_restatements",
+        "remove_state",
     }
 )
 """Methods that only executors may call."""
@@ -167,5 +168,9 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             return state.update_auto_restatements(
                 {SnapshotNameVersion(name=name, version=version): ts for name, version, ts in args["timestamps"]}
             )
+        case "remove_state":
+            state.remove_state(including_backup=args["including_backup"])
+            # A server always has a state: an empty one takes the place of what was removed.
+            return state.migrate(skip_backup=True)
         case _:
             raise SQLMeshError(f"'{method}' is not a call of the state contract.")

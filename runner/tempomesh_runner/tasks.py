@@ -8,7 +8,7 @@ from sqlmesh.core.notification_target import NotificationEvent
 from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
-from tempomesh_runner import plans, requirements, scheduling
+from tempomesh_runner import plans, queries, requirements, scheduling
 from tempomesh_runner.causes import encode_cause, is_retryable
 from tempomesh_runner.console import Event
 from tempomesh_runner.crons import remember_crons
@@ -84,6 +84,8 @@ class Worker:
                     return scheduling.prepare_run(self._context, **arguments)
                 case "run_statements":
                     return plans.run_statements(self._context, **arguments)
+                case "answer_query":
+                    return queries.answer_query(self._context, **arguments)
                 case "evaluate_unit":
                     evaluated = self._units.evaluate(**arguments)
                     self._has_run_code = evaluated.pop("has_code", False)

@@ -41,6 +41,7 @@ LastEventId = Annotated[int, Header(description="Where to go on after a lost con
 
 @router.get("/plans/{owner_id}/events", summary="Follow a plan", **_STREAM)
 @router.get("/runs/{owner_id}/events", summary="Follow a run", **_STREAM)
+@router.get("/queries/{owner_id}/events", summary="Follow a query", **_STREAM)
 async def follow(
     owner_id: str, request: Request, access: Anyone, last_event_id: LastEventId = 0
 ) -> EventSourceResponse:

@@ -16,6 +16,7 @@ from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.evaluations import evaluations_of
 from server.holding import hold_replaced_tables
+from server.housekeeping import abandon_housekeeping, say_once, what_plans_wait_for
 from server.plans import (
     StageDocuments,
     Submission,
@@ -200,11 +201,21 @@ def hold(plan_id: str, index: int, access: Annotated[Access, Depends(require(Rol
     "/plans/{plan_id}/status",
     status_code=204,
     summary="Record how a plan stands",
-    responses=problems(s409="It is to begin but is over: whoever applies it stops (`TM-OVER`)."),
+    responses=problems(
+        s409="It is to begin but is over: whoever applies it stops (`TM-OVER`).",
+        s503="It is to begin while the janitor is at work: to be tried again (`TM-WAITS`).",
+    ),
 )
-def status(plan_id: str, body: StatusReport, access: Annotated[Access, Depends(require(Role.WORKER))]) -> None:
-    with access.database.transaction(access.project) as transaction:
-        set_plan_status(transaction, plan_id, body.status, body.error_message)
+async def status(
+    plan_id: str, body: StatusReport, access: Annotated[Access, Depends(require(Role.WORKER))], temporal: Temporal
+) -> None:
+    """A plan that is to begin while the janitor is at work is refused for as long as that takes."""
+    reason = await run_in_threadpool(_set_status, access, plan_id, body)
+    if reason is None:
+        return
+    if not await temporal.is_housekeeping(access.project):
+        await run_in_threadpool(_abandon_housekeeping, access)
+    raise ApiError(503, "TM-WAITS", reason)
 
 
 async def _with_positions(access: Access, temporal: TemporalGateway, found: list[Plan]) -> list[Plan]:
@@ -269,6 +280,20 @@ def _cancelled(access: Access, plan_id: str, is_known_to_temporal: bool) -> Plan
         else:
             set_plan_status(transaction, plan_id, Status.ABORTED, reason)
         return one_plan(transaction, plan_id)
+
+
+def _set_status(access: Access, plan_id: str, report: StatusReport) -> str | None:
+    with access.database.transaction(access.project) as transaction:
+        if report.status is Status.IN_PROGRESS and (reason := what_plans_wait_for(transaction)):
+            say_once(transaction, plan_id, reason)
+            return reason
+        set_plan_status(transaction, plan_id, report.status, report.error_message)
+        return None
+
+
+def _abandon_housekeeping(access: Access) -> None:
+    with access.database.transaction(access.project) as transaction:
+        abandon_housekeeping(transaction)
 
 
 def _one(access: Access, plan_id: str) -> Plan:

@@ -1,28 +1,60 @@
 """SQLMesh's state over HTTP: `tempomesh_runner.state` is the contract."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import orjson
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
+from sqlmesh.core.state_sync.export_import import import_state
 from sqlmesh.utils.errors import SQLMeshError
 
 from server.access import Access, require
-from server.api.answers import json_body
+from server.api.answers import json_body, problems
 from server.errors import ApiError
+from server.housekeeping import lock_against_plans
+from server.pausing import expand_again
 from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
 from server.state_reads import read_overlays, stamp_snapshots, stream_snapshots
+from server.temporal import TemporalGateway
 from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["state"])
+_log = structlog.get_logger(__name__)
 
+
+async def _temporal(request: Request) -> TemporalGateway:
+    temporal: TemporalGateway = request.app.state.temporal
+    return temporal
+
+
+Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 Caller = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
+
+
+@router.post(
+    "/state-import",
+    status_code=204,
+    summary="Import a file of `sqlmesh state export`",
+    openapi_extra=json_body("The file."),
+    responses=problems(s409="A plan or run is in progress (`TM-BUSY`)."),
+)
+async def import_file(
+    request: Request, access: Annotated[Access, Depends(require(Role.ADMIN))], temporal: Temporal, replace: bool = False
+) -> None:
+    """All of it or nothing; nothing else begins meanwhile."""
+    body = await request.body()
+    await run_in_threadpool(_import, access, body, replace=replace)
+    _log.info("state_imported", by=access.client_id, bytes=len(body), replace=replace)
+    await temporal.maintain(access.project)
 
 
 @router.post(
@@ -46,6 +78,25 @@ async def call(method: str, request: Request, access: Caller) -> Response:
     return Response(await run_in_threadpool(_answer, access, method, body), media_type="application/json")
 
 
+def _import(access: Access, body: bytes, *, replace: bool) -> None:
+    with TemporaryDirectory() as folder, access.database.transaction(access.project) as transaction:
+        lock_against_plans(transaction)
+        file = Path(folder) / "state.json"
+        file.write_bytes(body)
+        try:
+            body.decode()
+            import_state(state_sync=transaction.state, input_file=file, clear=replace)
+        except SQLMeshError as error:
+            raise ApiError(422, "TM-STATE", " ".join(str(error).split()), error_type=type(error).__name__) from error
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError, StopIteration) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ApiError(
+                422,
+                "TM-STATE",
+                f"The file is not a whole one of `sqlmesh state export` ({reason}): nothing was changed.",
+            ) from error
+
+
 def _answer(access: Access, method: str, body: bytes) -> bytes:
     try:
         with access.database.transaction(access.project) as transaction:
@@ -58,6 +109,7 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     environment = orjson.loads(body)["environment"]
                     answered = answer(transaction.state, method, body)
                     preempt_runs(transaction, str(environment["name"]), str(environment["plan_id"]))
+                    expand_again(transaction, str(environment["name"]))
                     return answered
                 case "get_snapshots_stamp":
                     return stamp_snapshots(transaction, orjson.loads(body)["ids"])

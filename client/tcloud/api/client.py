@@ -14,11 +14,15 @@ from pydantic import BaseModel, TypeAdapter
 from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
+from tcloud.wire.pauses import Pause
+from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.pythons import PythonOfEnvironment
+from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.runs import Evaluation, Run, RunOptions
 
 __all__ = ["Api"]
@@ -223,6 +227,69 @@ class Api:
         """Lets an environment's models run only when somebody says so."""
         return Environment.model_validate_json(self._send("POST", f"environments/{_segment(name)}/unschedule").content)
 
+    def pause_environment(self, name: str, request: PauseRequest) -> PauseAnswer:
+        """Pauses an environment."""
+        return self._changed(PauseAnswer, "POST", f"environments/{_segment(name)}/pause", request)
+
+    def resume_environment(self, name: str, *, catch_up: bool) -> ResumeAnswer:
+        """Ends the pause of an environment."""
+        request = ResumeRequest(catch_up=catch_up)
+        return self._changed(ResumeAnswer, "POST", f"environments/{_segment(name)}/resume", request)
+
+    def pauses(self, environment: str | None = None) -> list[Pause]:
+        """The pauses in force."""
+        return self._many(Pause, "pauses", environment=environment)
+
+    def pause_models(self, request: ModelPauseRequest) -> PauseAnswer:
+        """Pauses models of an environment."""
+        return self._changed(PauseAnswer, "POST", "pauses", request)
+
+    def delete_pause(self, pause_id: str, *, catch_up: bool) -> ResumeAnswer:
+        """Ends a pause."""
+        answer = self._send("DELETE", f"pauses/{_segment(pause_id)}", params={"catch_up": catch_up})
+        return understood(ResumeAnswer.model_validate_json, answer, self.url)
+
+    def audit_log(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """Who did what, newest first."""
+        return self._many(AuditEntry, "audit-log", actor=actor, action=action, subject=subject, limit=limit)
+
+    def submit_query(self, request: QueryRequest) -> Query:
+        """Has an executor answer a question, or the janitor do its work; the same request again changes nothing."""
+        answer = self._send("POST", "queries", content=request.model_dump_json().encode())
+        return understood(Query.model_validate_json, answer, self.url)
+
+    def query_events(self, query_id: str) -> Iterator[StreamEvent]:
+        """What SQLMesh's console was told meanwhile, and how it ended."""
+        return follow(self._http, f"queries/{_segment(query_id)}/events")
+
+    def query_answer(self, query_id: str) -> Any:
+        """The answer to a question that was answered."""
+        return self._send("GET", f"queries/{_segment(query_id)}/answer").json()
+
+    def cancel_query(self, query_id: str) -> None:
+        """Asks for a question to be dropped, and its query in the warehouse to be stopped."""
+        self._send("POST", f"queries/{_segment(query_id)}/cancel")
+
+    def forget_query(self, query_id: str) -> None:
+        """Has the server throw away what was asked and answered."""
+        self._send("DELETE", f"queries/{_segment(query_id)}")
+
+    def import_state(self, file: bytes, *, replace: bool) -> None:
+        """Imports a file of `sqlmesh state export`.
+
+        Args:
+            file: The file's content.
+            replace: Whether the state is emptied first; it is merged otherwise.
+        """
+        self._send("POST", "state-import", content=file, params={"replace": replace})
+
     def schedules(self) -> list[Schedule]:
         """The schedules that Temporal keeps for the project."""
         return self._many(Schedule, "schedules")
@@ -234,6 +301,10 @@ class Api:
     def control_workers(self) -> list[ControlWorker]:
         """Control workers that Temporal has heard of lately; without one, plans and runs wait."""
         return self._many(ControlWorker, "control-workers")
+
+    def _changed(self, model: type[Model], method: str, path: str, request: BaseModel) -> Model:
+        answer = self._send(method, path, content=request.model_dump_json().encode())
+        return understood(model.model_validate_json, answer, self.url)
 
     def _one(self, model: type[Model], path: str) -> Model:
         return understood(model.model_validate_json, self._send("GET", path), self.url)

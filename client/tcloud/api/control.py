@@ -66,6 +66,14 @@ class ControlApi:
         """Records how a run ended."""
         await self._post(f"runs/{run_id}/status", {"status": status, "error_message": error_message})
 
+    async def begin_query(self, query_id: str) -> None:
+        """Records that housekeeping begins; refused for as long as something stands in its way."""
+        await self._post(f"queries/{query_id}/begin", {})
+
+    async def query_status(self, query_id: str, status: str, error_message: str | None) -> None:
+        """Records how a query ended."""
+        await self._post(f"queries/{query_id}/status", {"status": status, "error_message": error_message})
+
     async def execution_outcome(self, execution_id: str, outcome: ExecutionOutcome) -> None:
         """Records the units of an execution that never started."""
         await self._post(f"executions/{execution_id}/outcome", outcome.model_dump(mode="json"))
@@ -79,6 +87,11 @@ class ControlApi:
         """Appends console events of a plan or run."""
         body = [event.model_dump(mode="json") for event in events]
         (await self._http.post(f"owners/{owner_id}/events", json=body)).raise_for_status()
+
+    async def settle_pauses(self, environment: str, run_id: str) -> bytes:
+        """Ends pauses of an environment whose time has come, and says which are in force, as JSON."""
+        response = await self._http.post(f"environments/{environment}/pauses/settle", json={"run_id": run_id})
+        return response.raise_for_status().content
 
     async def wanted_schedules(self) -> list[ScheduledEnvironment]:
         """The environments that are scheduled, with their crons."""

@@ -148,6 +148,14 @@ class ExecutorApi:
         body = json.dumps({"environment": environment, "trigger": trigger}).encode()
         return RunOptions.model_validate_json(await self._send("POST", f"runs/{run_id}/begin", body))
 
+    async def query(self, query_id: str) -> bytes:
+        """What a query asks: JSON of the arguments of the runner's task."""
+        return await self._send("GET", f"queries/{query_id}/question")
+
+    async def put_answer(self, query_id: str, body: bytes) -> None:
+        """Keeps the answer to a query, until whoever asked has read it."""
+        await self._send("PUT", f"queries/{query_id}/answer", body)
+
     async def put_execution(self, execution_id: str, body: bytes) -> None:
         """Keeps an execution's document."""
         await self._send("PUT", f"executions/{execution_id}", body)

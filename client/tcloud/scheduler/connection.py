@@ -1,7 +1,8 @@
-"""A connection that is never opened: it answers what SQLMesh asks of a warehouse while it plans.
+"""A connection that is never opened: it answers what SQLMesh asks of a warehouse.
 
 SQLMesh wants an engine adapter for dialect, catalog support and schema comparison. This one is the real adapter of the
-gateway's engine, with the default catalog that an executor told the server; whatever would need a query is an error.
+gateway's engine, with the default catalog that an executor told the server. What only reads, executors answer; whatever
+else would need the warehouse is an error.
 """
 
 import typing as t
@@ -11,7 +12,9 @@ from sqlmesh.core.config.connection import CONNECTION_CONFIG_TO_TYPE, Connection
 from sqlmesh.core.engine_adapter.base import EngineAdapter
 from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
+from tcloud.scheduler.queries import ask_of
 from tcloud.scheduler.session import current_session
+from tcloud.scheduler.warehouse import remote_methods
 
 __all__ = ["CloudConnectionConfig"]
 
@@ -41,7 +44,7 @@ class CloudConnectionConfig(ConnectionConfig):
         """
         served = current_session().gateway(self.gateway)
         engine = _engine_connection(served.type)
-        return _unconnected(engine._engine_adapter, self._connection_factory)(
+        return _unconnected(engine._engine_adapter, self._connection_factory, self.gateway)(
             self._connection_factory,
             default_catalog=served.default_catalog,
             **{**engine._extra_engine_config, **_WITHOUT_LOCAL_ENGINE},
@@ -63,9 +66,12 @@ class CloudConnectionConfig(ConnectionConfig):
         return lambda *_, **__: _refuse(self.gateway)
 
 
-def _unconnected(adapter: type[EngineAdapter], refuse: t.Callable[..., t.NoReturn]) -> type[EngineAdapter]:
+def _unconnected(
+    adapter: type[EngineAdapter], refuse: t.Callable[..., t.NoReturn], gateway: str
+) -> type[EngineAdapter]:
     # Some adapters import their driver before they ask for a connection; a subclass, so that their clones refuse too.
-    return type(adapter.__name__, (adapter,), {"_execute": staticmethod(refuse)})
+    methods = {"_execute": staticmethod(refuse), **remote_methods(ask_of(gateway))}
+    return type(adapter.__name__, (adapter,), methods)
 
 
 def _engine_connection(connection_type: str) -> ConnectionConfig:
@@ -82,6 +88,6 @@ def _engine_connection(connection_type: str) -> ConnectionConfig:
 
 def _refuse(gateway: str) -> t.NoReturn:
     raise SQLMeshError(
-        f"A query has to run on an executor: gateway '{gateway}' has no connection on this machine. "
+        f"A statement has to run on an executor: gateway '{gateway}' has no connection on this machine. "
         "Use a model, a plan or a run, or the warehouse's own client."
     )

@@ -1,36 +1,50 @@
-"""SQLMesh's `Context`, with runs on the project's executors."""
+"""SQLMesh's `Context`, with runs and whatever else needs the warehouse on the project's executors."""
 
 import sys
 import typing as t
 from collections.abc import Callable, Collection
 from contextlib import contextmanager
+from pathlib import Path
 
+from sqlglot import exp
 from sqlmesh.core.context import Context
+from sqlmesh.core.engine_adapter.base import EngineAdapter
+from sqlmesh.core.model import Model
 from sqlmesh.core.notification_target import NotificationTargetManager
 from sqlmesh.core.plan import Plan
 from sqlmesh.core.snapshot import SnapshotEvaluator
+from sqlmesh.core.table_diff import TableDiff
 from sqlmesh.utils import CompletionStatus
-from sqlmesh.utils.date import TimeLike, to_timestamp
+from sqlmesh.utils.date import TimeLike
 from sqlmesh.utils.errors import SQLMeshError
 
 from tcloud.api.waiting import telling_of_executors
 from tcloud.errors import ConflictError, InvalidError
 from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
+from tcloud.scheduler.queries import Answer, ask_of
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
-from tcloud.scheduler.session import current_session
+from tcloud.scheduler.session import current_session, ignores_pauses
+from tcloud.scheduler.warehouse import RemoteSnapshotEvaluator, RemoteTableDiff, in_wire_form
 from tcloud.wire.executors import ExecutorKind
+from tcloud.wire.queries import QueryKind
 from tcloud.wire.runs import RunOptions
 
 __all__ = ["RemoteContext"]
 
-_ON_EXECUTORS_ONLY = "{what} has to run on an executor: this machine has no connection to the warehouse."
+_AT_ONCE = 8
+"""Questions that executors are asked at a time; how many they work at is their own business."""
+
+_NO_ROLLBACK = (
+    "The state of a Tempomesh project is migrated by its server. To undo a migration, restore the server's database "
+    "from its backup and start the server with the SQLMesh that it had."
+)
 
 _NOT_UNDERSTOOD = "TM-REQUEST"
 
 
 class RemoteContext(Context):
-    """A `Context` whose `run` starts a run on the executors and follows it.
+    """A `Context` whose `run` starts a run on the executors and follows it, and whose queries executors answer.
 
     Plans need no context of their own: they go through the scheduler of the project's configuration. With any other
     scheduler than the cloud's this is SQLMesh's `Context` and nothing else.
@@ -55,22 +69,164 @@ class RemoteContext(Context):
         with self._leaving_notifications_to_executors():
             super().apply(plan, circuit_breaker)
 
-    def audit(self, *args: t.Any, **kwargs: t.Any) -> bool:
-        self._needs_warehouse("An audit")
-        return super().audit(*args, **kwargs)
+    @property
+    def snapshot_evaluator(self) -> SnapshotEvaluator:
+        """As SQLMesh's; what it is asked for is evaluated and audited by executors."""
+        if not self.is_remote:
+            return super().snapshot_evaluator
+        if self._snapshot_evaluator is None:
+            self._snapshot_evaluator = RemoteSnapshotEvaluator(
+                self.engine_adapters, self.selected_gateway, self.state_reader, ask_of(self.selected_gateway)
+            )
+        return self._snapshot_evaluator
 
-    def run_janitor(self, *args: t.Any, **kwargs: t.Any) -> bool:
-        self._needs_warehouse("The janitor")
-        return super().run_janitor(*args, **kwargs)
+    def audit(
+        self,
+        start: TimeLike,
+        end: TimeLike,
+        *,
+        models: t.Iterable[str] | None = None,
+        execution_time: TimeLike | None = None,
+    ) -> bool:
+        """As SQLMesh's; all models are audited with one question."""
+        names = list(models) if models else None
+        if isinstance(self.snapshot_evaluator, RemoteSnapshotEvaluator):
+            snapshots = self.snapshots
+            audited = (
+                [self.get_snapshot(name, raise_if_missing=True) for name in names] if names else snapshots.values()
+            )
+            self.snapshot_evaluator.prepare_audits(
+                list(audited), snapshots, start=start, end=end, execution_time=execution_time
+            )
+        return super().audit(start, end, models=iter(names) if names else None, execution_time=execution_time)
 
-    def destroy(self) -> bool:
-        self._needs_warehouse("Destroying a project")
-        return super().destroy()
+    def table_diff(self, *args: t.Any, **kwargs: t.Any) -> list[TableDiff]:
+        """As SQLMesh's; executors compare, several models at a time."""
+        with self._several_at_once():
+            return super().table_diff(*args, **kwargs)
 
-    def invalidate_environment(self, name: str, sync: bool = False, must_exist: bool = False) -> None:
-        if sync:
-            self._needs_warehouse("Removing an environment (--sync)")
-        super().invalidate_environment(name, sync, must_exist)
+    def create_external_models(self, strict: bool = False) -> None:
+        """As SQLMesh's; executors look at the tables, several at a time."""
+        with self._several_at_once():
+            super().create_external_models(strict=strict)
+
+    def migrate(self) -> None:
+        """The server migrates the state when it starts; here it is only told which versions it has.
+
+        Raises:
+            SQLMeshError: If state and this machine's SQLMesh are of different versions; it says which to change.
+        """
+        if not self.is_remote:
+            super().migrate()
+            return
+        versions = self._new_state_sync().get_versions()
+        self.console.log_status_update("The server migrates the state when it starts: nothing is left to migrate.")
+        self._print_state_versions(versions)
+
+    def rollback(self) -> None:
+        if self.is_remote:
+            raise SQLMeshError(_NO_ROLLBACK)
+        super().rollback()
+
+    def import_state(self, input_file: Path, clear: bool = False, confirm: bool = True) -> None:
+        """As SQLMesh's, by the server: all of it or nothing, and never beside a plan."""
+        if not self.is_remote:
+            super().import_state(input_file, clear=clear, confirm=confirm)
+            return
+        if not self.console.start_state_import(
+            input_file=input_file,
+            gateway=self.selected_gateway,
+            state_connection_config=self._state_connection_config,
+            clear=clear,
+            confirm=confirm,
+        ):
+            return
+        success = False
+        try:
+            current_session().api.import_state(input_file.read_bytes(), replace=clear)
+            success = True
+        except (ConflictError, InvalidError) as error:
+            raise SQLMeshError(str(error)) from error
+        finally:
+            self.console.stop_state_import(success=success, input_file=input_file)
+
+    def _run_janitor(
+        self, ignore_ttl: bool = False, force_delete: bool = False, environment: str | None = None
+    ) -> None:
+        if not self.is_remote:
+            super()._run_janitor(ignore_ttl, force_delete=force_delete, environment=environment)
+            return
+        arguments = {"ignore_ttl": ignore_ttl, "force_delete": force_delete, "environment": environment}
+        self._ask(QueryKind.JANITOR, {**arguments, "config": self._janitor_config})
+
+    def _cleanup_environments(
+        self, current_ts: int | None = None, force_delete: bool = False, name: str | None = None
+    ) -> list[str]:
+        if not self.is_remote:
+            return super()._cleanup_environments(current_ts, force_delete=force_delete, name=name)
+        failures: list[str] = self._ask(QueryKind.CLEANUP, {"environment": name})["failures"]
+        return failures
+
+    def _destroy(self) -> bool:
+        if not self.is_remote:
+            return super()._destroy()
+        self._ask(QueryKind.DESTROY, {"config": self._janitor_config})
+        self.clear_caches()
+        return True
+
+    def _ask(self, kind: QueryKind, arguments: dict[str, t.Any]) -> Answer:
+        return ask_of(self.selected_gateway)(kind, arguments)
+
+    @property
+    def _janitor_config(self) -> dict[str, t.Any]:
+        config = self.config.janitor
+        return {
+            "expired_snapshots_batch_size": config.expired_snapshots_batch_size,
+            "warn_on_delete_failure": config.warn_on_delete_failure,
+        }
+
+    def _table_diff(
+        self,
+        source: str,
+        target: str,
+        source_alias: str,
+        target_alias: str,
+        limit: int,
+        decimals: int,
+        adapter: EngineAdapter,
+        on: list[str] | exp.Expr | None = None,
+        model: Model | None = None,
+        skip_columns: list[str] | None = None,
+        where: str | exp.Expr | None = None,
+        schema_diff_ignore_case: bool = False,
+    ) -> TableDiff:
+        of: dict[str, t.Any] = {
+            "source": source,
+            "target": target,
+            "source_alias": source_alias,
+            "target_alias": target_alias,
+            "limit": limit,
+            "decimals": decimals,
+            "on": on,
+            "skip_columns": skip_columns,
+            "where": where,
+            "schema_diff_ignore_case": schema_diff_ignore_case,
+        }
+        if not self.is_remote or not on:
+            return super()._table_diff(adapter=adapter, model=model, **of)
+        named = {"model_name": model.name, "model_dialect": model.dialect} if model else {}
+        gateway = (model and model.gateway) or self.selected_gateway
+        return RemoteTableDiff(ask_of(gateway), adapter, **of, **named)
+
+    @contextmanager
+    def _several_at_once(self) -> t.Iterator[None]:
+        was = self._concurrent_tasks
+        if self.is_remote:
+            self._concurrent_tasks = _AT_ONCE
+        try:
+            yield
+        finally:
+            self._concurrent_tasks = was
 
     def _run(
         self,
@@ -105,12 +261,13 @@ class RemoteContext(Context):
             select_models = self._select_models_for_run(select_models, no_auto_upstream, snapshots)
         options = RunOptions(
             environment=environment,
-            start=_in_wire_form(start),
-            end=_in_wire_form(end),
-            execution_time=_in_wire_form(execution_time),
+            start=in_wire_form(start),
+            end=in_wire_form(end),
+            execution_time=in_wire_form(execution_time),
             ignore_cron=ignore_cron,
             select_models=None if select_models is None else sorted(select_models),
             exit_on_env_update=bool(self._exit_code),
+            ignore_pause=ignores_pauses(),
         )
         api = current_session().api
         try:
@@ -157,12 +314,3 @@ class RemoteContext(Context):
             yield
         finally:
             self.notification_target_manager = own
-
-    def _needs_warehouse(self, what: str) -> None:
-        if self.is_remote:
-            raise SQLMeshError(_ON_EXECUTORS_ONLY.format(what=what))
-
-
-def _in_wire_form(time: TimeLike | None) -> str | int | None:
-    # A relative expression means the moment at which the run starts, so it goes as it is.
-    return time if time is None or isinstance(time, str | int) else to_timestamp(time)

@@ -6,7 +6,7 @@ from sqlmesh import __version__ as sqlmesh_version
 from sqlmesh.core.console import Console
 from sqlmesh.core.plan import EvaluatablePlan, PlanEvaluator
 from sqlmesh.core.state_sync import StateReader
-from sqlmesh.utils.errors import CircuitBreakerError, PlanError
+from sqlmesh.utils.errors import CircuitBreakerError, ConflictingPlanError, PlanError
 
 from tcloud.api.events import End
 from tcloud.api.waiting import telling_of_executors
@@ -79,7 +79,8 @@ class RemotePlanEvaluator(PlanEvaluator):
                 python_version=self._python_version,
             )
         except ConflictError as error:
-            raise PlanError(str(error)) from error
+            kind = ConflictingPlanError if error.error_type == ConflictingPlanError.__name__ else PlanError
+            raise kind(str(error)) from error
         resolver = SnapshotResolver(
             self._state_reader,
             expected={s.snapshot_id for s in plan.environment.snapshots},

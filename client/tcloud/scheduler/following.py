@@ -13,7 +13,7 @@ from tcloud.api.events import End, StreamEvent
 from tcloud.errors import Detached
 from tcloud.wire.plans import Plan
 from tcloud.wire.statuses import Status
-from tempomesh_runner.console import replay
+from tempomesh_runner.console import Resolver, replay
 
 __all__ = ["SnapshotResolver", "detachable", "show_events", "wait_for_turn"]
 
@@ -65,7 +65,7 @@ def wait_for_turn(api: Api, plan: Plan, console: Console) -> None:
         plan = api.plan(plan.plan_id)
 
 
-def show_events(events: Iterable[StreamEvent], console: Console, resolver: SnapshotResolver) -> End:
+def show_events(events: Iterable[StreamEvent], console: Console, resolver: Resolver) -> End:
     """Repeats console events as they come.
 
     Returns:

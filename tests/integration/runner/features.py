@@ -4,7 +4,7 @@ from tests.integration.runner.projects import Project
 
 __all__ = ["FEATURES", "PACKAGE", "SEED_ROWS"]
 
-SEED_ROWS = 20_000
+SEED_ROWS = 100_000
 
 FILES = {
     "seeds/readings.csv": "reading_id,shop_id\n" + "".join(f"{n},{n % 7}\n" for n in range(SEED_ROWS)),

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from sqlmesh import Context
 from sqlmesh.core.config import DuckDBConnectionConfig
 from sqlmesh.core.console import set_console
 from sqlmesh.core.plan import Plan
+from sqlmesh.core.snapshot import SnapshotChangeCategory
 from sqlmesh.core.state_sync import EngineAdapterStateSync
 from sqlmesh.core.state_sync.export_import import export_state
 from sqlmesh.utils.date import now_timestamp
@@ -48,12 +49,25 @@ class Side:
     """By the gateway's name; the first is the default one."""
     events: list[Event] = field(default_factory=list)
     """What the console was told since it was last asked."""
+    repositories: Sequence[str] = ()
+    """Folders in the folder that are repositories of their own, planned together; none if it is one itself."""
 
-    def plan(self, environment: str, **options: Any) -> Exception | None:
-        """Plans and applies; returns the error with which that failed."""
+    def plan(
+        self, environment: str, choices: Mapping[str, SnapshotChangeCategory] | None = None, **options: Any
+    ) -> Exception | None:
+        """Plans and applies; returns the error with which that failed.
+
+        Args:
+            environment: Which one.
+            choices: The categories that somebody chooses, by the names of models.
+            options: As `Context.plan_builder` takes them.
+        """
         set_console(RelayConsole(self.events.append))
         with chdir(self.folder), closing(self.context()) as context:
-            built = context.plan_builder(environment, skip_tests=True, **options).build()
+            builder = context.plan_builder(environment, skip_tests=True, **options)
+            for name, category in (choices or {}).items():
+                builder.set_choice(builder.build().context_diff.snapshots_by_name[name], category)
+            built = builder.build()
             # Making a plan is the same on both sides; what counts is how it is applied.
             self.events.clear()
             try:
@@ -62,9 +76,14 @@ class Side:
                 return error
         return None
 
+    @property
+    def paths(self) -> list[str]:
+        """Where the files of the project are."""
+        return [str(self.folder / name) for name in self.repositories] or [str(self.folder)]
+
     def context(self) -> Context:
         """The project, loaded from its files."""
-        return Context(paths=str(self.folder))
+        return Context(paths=self.paths)
 
     def take_events(self) -> list[str]:
         """The console events since the last call, less how long anything took, in an order of their own."""
@@ -281,7 +300,7 @@ class _DrivenContext(Context):
 
     def __init__(self, side: Driven) -> None:
         self._side = side
-        super().__init__(paths=str(side.folder))
+        super().__init__(paths=side.paths)
 
     def _apply(self, plan: Plan, circuit_breaker: Callable[[], bool] | None) -> None:
         self._side.apply(self, plan)

@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlmesh.core.plan import EvaluatablePlan, Plan
+from sqlmesh.core.snapshot import SnapshotChangeCategory
+from sqlmesh.utils.errors import SQLMeshError
 
+from tests.equality.outcome import differences
 from tests.integration.runner.both import BothWays, both_ways, one_file
 from tests.integration.runner.projects import Project, replace
 
@@ -101,3 +105,55 @@ def test_forward_only(both: BothWays) -> None:
     both.edit(lambda folder: (folder / "models/top.sql").unlink())
     assert both.plan("prod", execution_time=f"2025-01-08 {NOON}") is None
     assert both.plan("dev", execution_time=f"2025-01-08 {NOON}") is None
+
+
+def test_what_is_planned_from_what(both: BothWays) -> None:
+    at = f"2025-01-06 {NOON}"
+    both.edit(lambda folder: replace(folder / "models/total.sql", "SUM(amount)", "3 * SUM(amount)"))
+    choice = {'"warehouse"."ledger"."total"': SnapshotChangeCategory.NON_BREAKING}
+    chosen = {"execution_time": at, "no_auto_categorization": True}
+    assert both.plan("dev", choices=choice, **chosen) is None
+    # Nothing of its own, all of `dev`.
+    both.edit(lambda folder: replace(folder / "models/total.sql", "3 * SUM(amount)", "SUM(amount)"))
+    both.edit(lambda folder: replace(folder / "models/top.sql", "MAX(amount)", "MIN(amount)"))
+    selected = {"create_from": "dev", "select_models": ["ledger.top"], "include_unmodified": True}
+    assert both.plan("copy", execution_time=at, **selected) is None
+    assert both.plan("short", execution_time=at, start="2025-01-05", min_intervals=3, include_unmodified=True) is None
+    assert both.plan("prod", execution_time=f"2025-01-07 {NOON}", run=True, ignore_cron=True) is None
+
+
+def test_changes_of_columns(both: BothWays) -> None:
+    both.edit(
+        lambda folder: replace(folder / "models/fixed.sql", "disable_restatement TRUE", "on_additive_change ERROR")
+    )
+    at = f"2025-01-07 {NOON}"
+    assert both.plan("prod", execution_time=at, forward_only=True) is None
+    both.edit(lambda folder: replace(folder / "models/fixed.sql", "amount, @", "amount, 1 AS more, @"))
+    added = {"execution_time": at, "forward_only": True, "allow_additive_models": ["ledger.fixed"]}
+    assert both.plan("dev", enable_preview=True, **added) is None
+    assert both.plan("prod", **added) is None
+    assert both.run("prod", execution_time=f"2025-01-08 {NOON}", end=f"2025-01-08 {NOON}") == "success"
+
+
+def test_plans_that_nobody_made(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
+    both.edit(lambda folder: replace(folder / "models/total.sql", "SUM(amount)", "3 * SUM(amount)"))
+    made = Plan.to_evaluatable
+    before = both.driven.outcome()
+
+    def of_another_project(plan: Plan) -> EvaluatablePlan:
+        evaluatable = made(plan)
+        return evaluatable.copy(update={"new_snapshots": []})
+
+    def malformed(plan: Plan) -> EvaluatablePlan:
+        evaluatable = made(plan)
+        return evaluatable.copy(update={"environment": evaluatable.environment.copy(update={"start_at": None})})
+
+    for change, says in (
+        (of_another_project, '^The plan names 2 snapshots that the project\'s state does not have, such as .*"top"'),
+        (malformed, r"^The plan cannot be read by SQLMesh .* \(environment.start_at: "),
+    ):
+        monkeypatch.setattr(Plan, "to_evaluatable", change)
+        with pytest.raises(SQLMeshError, match=says) as refused:
+            raise both.driven.plan("dev", execution_time=f"2025-01-06 {NOON}") or AssertionError("it was applied")
+        assert "\n" not in str(refused.value)
+    assert not differences(before, both.driven.outcome())

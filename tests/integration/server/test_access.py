@@ -4,13 +4,41 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import codec, environments, evaluations, events, executors, plans, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    queries,
+    runs,
+    state,
+    units,
+)
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
 ROUTES = sorted(
     (method, route.path)
-    for module in (codec, environments, evaluations, events, executors, plans, runs, state, units)
+    for module in (
+        audit_log,
+        codec,
+        environments,
+        evaluations,
+        events,
+        executors,
+        pauses,
+        plans,
+        public,
+        queries,
+        runs,
+        state,
+        units,
+    )
     for route in module.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
@@ -23,11 +51,17 @@ FOR_WHOM = {
     ("POST", "/environments/{name}/invalidate"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/environments/{name}/schedule"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/environments/{name}/unschedule"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/pause"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/resume"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/pauses/settle"): {Role.WORKER},
+    ("POST", "/pauses"): {Role.DEVELOPER, Role.ADMIN},
+    ("DELETE", "/pauses/{pause_id}"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/schedules/wanted"): {Role.WORKER},
     ("GET", "/plans/{plan_id}/evaluatable"): {Role.EXECUTOR},
     ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
     ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},
     ("POST", "/plans/{plan_id}/stages/{index}/status"): {Role.EXECUTOR, Role.WORKER},
+    ("POST", "/plans/{plan_id}/stages/{index}/hold"): {Role.WORKER},
     ("POST", "/plans/{plan_id}/status"): {Role.WORKER},
     ("POST", "/runs/{run_id}/begin"): {Role.EXECUTOR},
     ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
@@ -39,6 +73,16 @@ FOR_WHOM = {
     ("POST", "/leases"): {Role.EXECUTOR},
     ("POST", "/executors"): {Role.EXECUTOR},
     ("PUT", "/environments/{name}/unscheduled"): {Role.WORKER},
+    ("POST", "/queries"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
+    ("DELETE", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}/answer"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/queries/{query_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
+    ("GET", "/queries/{query_id}/question"): {Role.EXECUTOR},
+    ("PUT", "/queries/{query_id}/answer"): {Role.EXECUTOR},
+    ("POST", "/queries/{query_id}/begin"): {Role.WORKER},
+    ("POST", "/queries/{query_id}/status"): {Role.WORKER},
+    ("POST", "/state-import"): {Role.ADMIN},
     ("POST", "/codec/decode"): {Role.VIEWER, Role.DEVELOPER, Role.ADMIN},
     ("POST", "/codec/encode"): {Role.ADMIN},
 }
@@ -47,7 +91,17 @@ FOR_WHOM = {
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     filled = path.replace("{index}", "0").replace("{method}", "get_environments")
-    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "name"):
+    for name in (
+        "plan_id",
+        "run_id",
+        "execution_id",
+        "evaluation_id",
+        "owner_id",
+        "pause_id",
+        "query_id",
+        "name",
+        "environment",
+    ):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
 

@@ -50,7 +50,7 @@ def test_every_engine_answers_unconnected(connection_type: str, monkeypatch: pyt
     if not adapter.catalog_support.is_unsupported:
         assert adapter.default_catalog == "warehouse"
     with pytest.raises(SQLMeshError, match="has to run on an executor: gateway 'warehouse'"):
-        adapter.fetchone("SELECT 1")
+        adapter.execute("SELECT 1")
 
 
 def test_a_gateway_that_nobody_serves(monkeypatch: pytest.MonkeyPatch) -> None:
