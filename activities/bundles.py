@@ -71,6 +71,7 @@ class UnitBundles:
             asyncio.CancelledError: If the plan or run was cancelled.
         """
         execution = await self._executions.get(units.execution_id)
+        await self._evaluations.prepare(execution)
         self._in_flight += 1
         try:
             bundle = _Bundle(self._evaluations, execution, units, report, is_stopping, lambda: self._in_flight == 1)

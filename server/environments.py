@@ -149,7 +149,7 @@ def _environment(
 def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:
     """What is known of the plan that the environment is of, or else of its last successful one."""
     row = transaction.connection.execute(
-        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy)
+        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy, plans.c.python_environment)
         .where(
             plans.c.project == transaction.project.namespace,
             plans.c.environment == summary.name,

@@ -1,7 +1,7 @@
 """Plans: accepted once, applied by Temporal, recorded here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated
@@ -49,12 +49,15 @@ class Submission:
     plan_id: str
     environment: str
     previous_plan_id: str | None
+    requirements: dict[str, str] = field(default_factory=dict)
+    """The Python packages that the environment asks for."""
 
 
 class _Target(BaseModel):
     name: str
     plan_id: Annotated[str, StringConstraints(pattern=_PLAN_ID)]
     previous_plan_id: str | None = None
+    requirements: dict[str, str] = {}
 
 
 class _Body(BaseModel):
@@ -100,6 +103,7 @@ def read_submission(body: bytes) -> Submission:
         # SQLMesh's own normalization: an environment has one name, however it was typed.
         environment=Environment.sanitize_name(environment.name),
         previous_plan_id=environment.previous_plan_id,
+        requirements=environment.requirements,
     )
 
 
@@ -111,6 +115,7 @@ def accept_plan(
     gateway: str,
     default_catalog: str | None,
     evaluation_policy: EvaluationPolicy | None = None,
+    python_version: str | None = None,
     sqlmesh_version: str,
     created_by: str,
 ) -> bool:
@@ -142,6 +147,8 @@ def accept_plan(
         gateway=gateway,
         default_catalog=default_catalog,
         evaluation_policy=evaluation_policy.model_dump(mode="json", exclude_none=True) if evaluation_policy else None,
+        requirements=submission.requirements,
+        python_version=python_version,
     )
     stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(plans.c.plan_id)).first()
     if stored is None:

@@ -83,6 +83,9 @@ plans = Table(
     Column("gateway", Text, nullable=False),
     Column("default_catalog", Text),
     Column("evaluation_policy", JSONB),
+    Column("requirements", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("python_version", Text),
+    Column("python_environment", Text),
     Index("ix_plans_environment", "project", "environment", "created_at"),
 )
 
@@ -242,6 +245,8 @@ executors = Table(
     Column("last_seen_at", _TIME, nullable=False),
     Column("gateways", JSONB, nullable=False),
     Column("python_environments", JSONB, nullable=False),
+    Column("pythons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("package_index_error", Text),
 )
 
 queries = Table(

@@ -21,6 +21,7 @@ from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.pythons import PythonOfEnvironment
 from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.runs import Evaluation, Run, RunOptions
 
@@ -96,6 +97,7 @@ class Api:
         default_catalog: str | None,
         sqlmesh_version: str,
         evaluation_policy: EvaluationPolicy | None = None,
+        python_version: str | None = None,
     ) -> Plan:
         """Submits an `EvaluatablePlan` as SQLMesh's JSON; the same plan again changes nothing.
 
@@ -105,12 +107,15 @@ class Api:
             default_catalog: That gateway's default catalog.
             sqlmesh_version: The version that made the plan.
             evaluation_policy: What the project asks of evaluations.
+            python_version: The Python that the project asks for.
         """
         params = {"gateway": gateway, "sqlmesh_version": sqlmesh_version}
         if default_catalog is not None:
             params["default_catalog"] = default_catalog
         if evaluation_policy is not None:
             params["evaluation_policy"] = evaluation_policy.model_dump_json(exclude_none=True, exclude_defaults=True)
+        if python_version is not None:
+            params["python_version"] = python_version
         answer = self._send("POST", "plans", content=plan.encode(), params=params)
         return understood(Plan.model_validate_json, answer, self.url)
 
@@ -205,6 +210,10 @@ class Api:
     def environment(self, name: str) -> Environment:
         """One environment."""
         return self._one(Environment, f"environments/{_segment(name)}")
+
+    def python_of_environment(self, name: str) -> PythonOfEnvironment:
+        """What the models of an environment run in, and why."""
+        return self._one(PythonOfEnvironment, f"environments/{_segment(name)}/python")
 
     def invalidate_environment(self, name: str) -> None:
         """Lets an environment expire now, so that the janitor removes it."""

@@ -4,6 +4,7 @@ import click
 
 from tcloud.commands.access import project_api
 from tcloud.commands.pausing import End, catch_up_option, reason_option, say_paused, say_resumed, until_option
+from tcloud.commands.python import python
 from tcloud.output import Format, as_json, output_option, show, show_many
 from tcloud.wire.pausing import PauseRequest
 
@@ -78,3 +79,6 @@ def resume_environment(name: str, catch_up: bool, output: Format) -> None:
         answer = api.resume_environment(name, catch_up=catch_up)
     say_resumed(answer)
     show(as_json(answer.environment, _ALL_FIELDS), output)
+
+
+environments.add_command(python)

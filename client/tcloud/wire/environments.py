@@ -33,6 +33,8 @@ class Environment(BaseModel):
     default_catalog: str | None = None
     evaluation_policy: EvaluationPolicy | None = None
     """What the project asked of evaluations when the environment was planned."""
+    python_environment: str | None = None
+    """Key of the Python environment that its models run in; None is the executors' own interpreter."""
 
 
 class CronGroup(BaseModel):

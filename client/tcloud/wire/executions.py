@@ -92,6 +92,8 @@ class Execution(BaseModel):
     naming_info: dict[str, Any]
     gateway: str
     default_catalog: str | None
+    python_environment: str | None = None
+    """Key of the Python environment that its units are evaluated in; None is the executor's own interpreter."""
     start: str | int | None = None
     end: str | int | None = None
     execution_time: str | int
