@@ -71,6 +71,7 @@ class UnitBundles:
             asyncio.CancelledError: If the plan or run was cancelled.
         """
         execution = await self._executions.get(units.execution_id)
+        await self._evaluations.prepare(execution)
         self._in_flight += 1
         try:
             bundle = _Bundle(self._evaluations, execution, units, report, is_stopping, lambda: self._in_flight == 1)
@@ -104,6 +105,7 @@ class _Bundle:
         self._stopped = False
         self._trouble: str | None = None
         self._retry_waits: dict[int, float] = {}
+        self._paused: str | None = None
 
     async def evaluate(self) -> UnitResult:
         try:
@@ -126,6 +128,7 @@ class _Bundle:
             stopped=self._stopped,
             trouble=self._trouble,
             retry_waits=self._retry_waits,
+            paused=self._paused,
         )
 
     def _waits_for_lost(self, unit: int) -> bool:
@@ -152,6 +155,8 @@ class _Bundle:
                 self._reports[unit] = UnitReport.CLAIMED
             case Verdict.SKIP:
                 self._reports[unit] = _BY_STATUS.get(started.status or Status.SKIPPED, UnitReport.SKIPPED)
+                if started.is_paused:
+                    self._paused = started.error_message
             case Verdict.STOP:
                 self._stopped = True
 

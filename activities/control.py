@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.schedules import EnvironmentSchedules
 from tcloud.api.control import ControlApi
-from tcloud.wire.environments import UnscheduledCron
+from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from workflows.interfaces import ControlActivities
 from workflows.payloads import (
@@ -19,6 +19,8 @@ from workflows.payloads import (
     HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
+    PausesRef,
+    PausesStanding,
     PlanOutcome,
     QueryInput,
     QueryOutcome,
@@ -85,12 +87,19 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         name = environment.environment
-        wanted = {found.environment: found.crons for found in await self._api.wanted_schedules()}
-        left_out = await self._schedules.sync(name, wanted.get(name, []))
+        wanted = await self._wanted(name)
+        left_out = await self._schedules.sync(name, wanted.crons if wanted else [], wanted.pause if wanted else None)
         await _recorded(self._api.unscheduled(name, left_out))
         if left_out and environment.plan_id is not None:
             warnings = [ConsoleEvent(type="log_warning", payload=_warning(cron)) for cron in left_out]
             await _recorded(self._api.owner_events(environment.plan_id, warnings))
+
+    @activity.defn
+    async def settle_pauses(self, pauses: PausesRef) -> PausesStanding:
+        answer = await _recorded(self._api.settle_pauses(pauses.environment, pauses.run_id))
+        if (wanted := await self._wanted(pauses.environment)) is not None:
+            await self._schedules.follow_pause(wanted)
+        return PausesStanding.model_validate_json(answer)
 
     @activity.defn
     async def reconcile_schedules(self, maintenance: MaintenanceInput) -> MaintenanceOutcome:  # noqa: ARG002 - all is maintained
@@ -103,6 +112,10 @@ class ServerBackedControlActivities(ControlActivities):
     @activity.defn
     async def has_waiting_tick(self, tick: TickRef) -> bool:
         return await self._schedules.has_waiting_tick(tick)
+
+    async def _wanted(self, environment: str) -> ScheduledEnvironment | None:
+        found = await self._api.wanted_schedules()
+        return next((wanted for wanted in found if wanted.environment == environment), None)
 
 
 def _warning(left_out: UnscheduledCron) -> dict[str, object]:

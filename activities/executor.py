@@ -2,17 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
 from activities.executions import Executions
+from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
-from envmanager.errors import RunnerCrashedError, TaskFailedError
+from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
-from tcloud.wire.executions import Execution, OwnerKind, UnitKind
+from tcloud.wire.environments import Environment
+from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
+from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
@@ -50,6 +53,7 @@ class RunnerBackedActivities(ExecutorActivities):
     Args:
         api: The server.
         runners: The processes that SQLMesh runs in.
+        pythons: The Python environments that they live in.
         executions: The execution documents.
         units: Evaluates units.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
@@ -59,6 +63,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self,
         api: ExecutorApi,
         runners: RunnerCalls,
+        pythons: Pythons,
         executions: Executions,
         units: UnitBundles,
         *,
@@ -66,6 +71,7 @@ class RunnerBackedActivities(ExecutorActivities):
     ):
         self._api = api
         self._runners = runners
+        self._pythons = pythons
         self._executions = executions
         self._units = units
         self._notifies_of = notifies_of
@@ -143,8 +149,9 @@ class RunnerBackedActivities(ExecutorActivities):
         record = await self._api.plan(plan.plan_id)
         arguments = {"plan_id": plan.plan_id, "default_catalog": record.default_catalog}
         try:
-            built = await self._runners.plan_task("build_stages", arguments, plan.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            python = await self._pythons.of_plan(record, self._asking_models(plan.plan_id), self._say_to(plan.plan_id))
+            built = await self._runners.plan_task("build_stages", arguments, plan.plan_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return PlanStages(error=_final(error))
         stages = [StageSummary.model_validate(stage) for stage in built["stages"]]
         body = {
@@ -155,9 +162,10 @@ class RunnerBackedActivities(ExecutorActivities):
         return PlanStages(stages=stages)
 
     async def _apply_stage(self, stage: StageRef) -> StageResult:
+        record, arguments = await self._stage_arguments(stage)
         try:
-            await self._runners.plan_task("apply_stage", await self._stage_arguments(stage), stage.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
         return StageResult()
 
@@ -168,14 +176,16 @@ class RunnerBackedActivities(ExecutorActivities):
         return await self._prepare_stage("prepare_catch_up", stage, f"{stage.plan_id}.{stage.index}.{stage.round}")
 
     async def _prepare_stage(self, task: str, stage: StageRef, execution_id: str) -> UnitGraph:
-        arguments = {**await self._stage_arguments(stage), "execution_id": execution_id}
+        record, arguments = await self._stage_arguments(stage)
+        arguments["execution_id"] = execution_id
+        python = record.python_environment
         try:
-            prepared = await self._runners.plan_task(task, arguments, stage.plan_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            prepared = await self._runners.plan_task(task, arguments, stage.plan_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return UnitGraph(error=_final(error))
         if prepared.get("nothing_to_do"):
             return UnitGraph(nothing_to_do=True)
-        return await self._keep(prepared["execution"], (await self._api.plan(stage.plan_id)).evaluation_policy)
+        return await self._keep({**prepared["execution"], "python_environment": python}, record.evaluation_policy)
 
     async def _prepare_run(self, run: RunInput) -> UnitGraph:
         run_id = (activity.info().workflow_id or "").removeprefix("run/")
@@ -192,6 +202,9 @@ class RunnerBackedActivities(ExecutorActivities):
         if options.get("execution_time") is None:
             options["execution_time"] = now
         environment = await self._api.environment(run.environment)
+        ignores_pauses = bool(options.pop("ignore_pause", False))
+        if not ignores_pauses and (reason := _pause_of(environment)):
+            return UnitGraph(paused=reason)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
@@ -201,9 +214,10 @@ class RunnerBackedActivities(ExecutorActivities):
             "gateway": environment.gateway if environment else None,
             "default_catalog": environment.default_catalog if environment else None,
         }
+        python = environment.python_environment if environment else None
         try:
-            prepared = await self._runners.plan_task("prepare_run", arguments, run_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            prepared = await self._runners.plan_task("prepare_run", arguments, run_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             message = _final(error)
             if scheduled:
                 await self._api.begin_run(run_id, run.environment, run.trigger)
@@ -213,17 +227,23 @@ class RunnerBackedActivities(ExecutorActivities):
         if scheduled:
             # Recorded only now: a tick with nothing due leaves nothing behind.
             await self._api.begin_run(run_id, run.environment, run.trigger)
-        return await self._keep(prepared["execution"], environment.evaluation_policy if environment else None)
+        execution = {**prepared["execution"], "ignores_pauses": ignores_pauses, "python_environment": python}
+        return await self._keep(execution, environment.evaluation_policy if environment else None)
 
     async def _run_statements(self, statements: StatementsRef) -> StageResult:
         execution = await self._executions.get(statements.execution_id)
+        if not execution.ignores_pauses:
+            reason = _pause_of(await self._api.environment(statements.environment))
+            if reason is not None:
+                return StageResult(paused=reason)
         arguments = {
             "execution": execution.model_dump(mode="json"),
             "runtime_stage": statements.runtime_stage,
         }
         try:
-            await self._runners.plan_task("run_statements", arguments, execution.owner_id)
-        except (TaskFailedError, RunnerCrashedError) as error:
+            python = execution.python_environment
+            await self._runners.plan_task("run_statements", arguments, execution.owner_id, python)
+        except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
         return StageResult()
 
@@ -236,11 +256,26 @@ class RunnerBackedActivities(ExecutorActivities):
         await self._api.put_answer(query_id, json.dumps(answered["answer"]).encode())
         return StageResult()
 
-    async def _stage_arguments(self, stage: StageRef) -> dict[str, Any]:
+    def _asking_models(self, plan_id: str) -> WhoAsks:
+        async def ask(packages: Sequence[str]) -> dict[str, list[str]]:
+            arguments = {"plan_id": plan_id, "packages": list(packages)}
+            models: dict[str, list[str]] = (await self._runners.plan_task("who_asks", arguments, plan_id))["models"]
+            return models
+
+        return ask
+
+    def _say_to(self, plan_id: str) -> Say:
+        async def say(line: str) -> None:
+            event = ConsoleEvent(type="log_status_update", payload={"message": line})
+            await self._api.owner_events(plan_id, [event])
+
+        return say
+
+    async def _stage_arguments(self, stage: StageRef) -> tuple[Plan, dict[str, Any]]:
         record, document = await asyncio.gather(
             self._api.plan(stage.plan_id), self._api.stage(stage.plan_id, stage.index)
         )
-        return {
+        return record, {
             "plan_id": stage.plan_id,
             "stage": json.loads(document),
             "gateway": record.gateway,
@@ -259,6 +294,12 @@ class RunnerBackedActivities(ExecutorActivities):
             has_environment_statements=execution.has_environment_statements,
             limited=_limited_units(execution),
         )
+
+
+def _pause_of(environment: Environment | None) -> str | None:
+    """Why nothing is to be started in an environment; None if it is not paused as a whole."""
+    pause = next((pause for pause in environment.pauses if pause.model is None), None) if environment else None
+    return f"Environment '{pause.environment}' is {pause.explained}" if pause is not None else None
 
 
 def _limit(snapshots: list[dict[str, Any]], policy: EvaluationPolicy) -> None:
@@ -295,8 +336,8 @@ def _report_of(units: UnitRef) -> Report:
     return report
 
 
-def _final(error: TaskFailedError | RunnerCrashedError) -> str:
+def _final(error: TaskFailedError | RunnerCrashedError | PythonUnavailableError) -> str:
     """The message of an error that no retry mends; one that a retry may mend is raised again."""
-    if isinstance(error, TaskFailedError) and error.retryable:
+    if isinstance(error, TaskFailedError | PythonUnavailableError) and error.retryable:
         raise error
     return str(error)

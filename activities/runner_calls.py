@@ -11,9 +11,10 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.console_events import ConsoleEvents
+from activities.pythons import Pythons
 from activities.snapshots import Snapshots
-from envmanager.errors import TaskFailedError, ZygoteFailedError
-from envmanager.pool import Role, Runner, RunnerPool, StateCallError
+from envmanager.errors import PythonUnavailableError, TaskFailedError, ZygoteFailedError
+from envmanager.pool import Role, Runner, StateCallError
 from tcloud.api.executor import ExecutorApi, RefusedError
 from tcloud.wire.executions import Execution
 
@@ -27,26 +28,29 @@ _GET_SNAPSHOTS = "get_snapshots"
 
 
 class RunnerCalls:
-    """Runs tasks in a pool's processes.
+    """Runs tasks in runner processes, each of the Python environment that it belongs to.
 
     Args:
-        pool: The processes.
+        pythons: The processes, by the keys of their environments; None is the executor's own interpreter.
         api: The server, with this executor's token: a runner never sees it.
     """
 
-    def __init__(self, pool: RunnerPool, api: ExecutorApi):
-        self._pool = pool
+    def __init__(self, pythons: Pythons, api: ExecutorApi):
+        self._pythons = pythons
         self._api = api
         self._snapshots = Snapshots(api)
 
-    async def plan_task(self, task: str, arguments: dict[str, Any], owner_id: str) -> dict[str, Any]:
+    async def plan_task(
+        self, task: str, arguments: dict[str, Any], owner_id: str, python: str | None = None
+    ) -> dict[str, Any]:
         """Runs a task that deals with a whole plan or environment; its console events become the owner's.
 
         Raises:
             TaskFailedError, RunnerCrashedError: As the runner's call does.
+            PythonUnavailableError: If there is no such Python environment here, and it cannot be built.
         """
         events = ConsoleEvents(self._api, owner_id)
-        async with self._pool.runner(Role.PLAN) as runner, events.delivered():
+        async with self._pythons.runner(Role.PLAN, python) as runner, events.delivered():
             try:
                 return await runner.call(task, arguments, self._state, events.append)
             except TaskFailedError as error:
@@ -55,22 +59,33 @@ class RunnerCalls:
                 raise
 
     async def read_environment(self, environment: str) -> None:
-        """Has a runner read an environment, so that its next tick finds it read.
+        """Has a runner read an environment, so that its next tick finds it read, and another one wait for its models.
 
         Raises:
-            RefusedError, httpx.HTTPError, TaskFailedError, RunnerCrashedError: Nothing is lost by it.
+            RefusedError, httpx.HTTPError, TaskFailedError, RunnerCrashedError, PythonUnavailableError: Nothing is lost
+                by it.
         """
         known = await self._api.environment(environment)
         if known is None:
             return
         arguments = {"environment": environment, "gateway": known.gateway, "default_catalog": known.default_catalog}
-        async with self._pool.runner(Role.PLAN) as runner:
+        async with self._pythons.runner(Role.PLAN, known.python_environment) as runner:
             await runner.call("read_environment", arguments, self._state)
+        await self._pythons.prepare(Role.EVALUATE, known.python_environment)
+
+    async def prepare(self, execution: Execution) -> None:
+        """Has what an execution's units need be there before the first of them is claimed.
+
+        Raises:
+            PythonUnavailableError: If its Python environment cannot be built.
+        """
+        if execution.python_environment is not None:
+            await self._pythons.prepare(Role.EVALUATE, execution.python_environment)
 
     @asynccontextmanager
-    async def evaluator(self) -> AsyncIterator[Runner]:
-        """Lends a runner for units."""
-        async with self._pool.runner(Role.EVALUATE) as runner:
+    async def evaluator(self, execution: Execution) -> AsyncIterator[Runner]:
+        """Lends a runner for units of an execution."""
+        async with self._pythons.runner(Role.EVALUATE, execution.python_environment) as runner:
             yield runner
 
     async def evaluate(self, runner: Runner, arguments: dict[str, Any], execution: Execution) -> dict[str, Any]:
@@ -82,6 +97,9 @@ class RunnerCalls:
             return await self._state(method, body)
 
         outcome = await runner.call("evaluate_unit", arguments, state)
+        if printed := runner.printed:
+            # Past Python, which has taken note of the rest: a library in another language, a process.
+            outcome["log"] = f"{outcome.get('log') or ''}{printed}"
         if outcome.get("retryable"):
             _drop_connections(runner)
         return outcome
@@ -138,5 +156,7 @@ async def infrastructure_errors(call: Awaitable[Result]) -> Result:
         raise ApplicationError(str(error), type=error.code, non_retryable=True) from error
     except TaskFailedError as error:
         raise ApplicationError(str(error), type=error.error_type, non_retryable=not error.retryable) from error
+    except PythonUnavailableError as error:
+        raise ApplicationError(str(error), type="PythonUnavailable", non_retryable=not error.retryable) from error
     except ZygoteFailedError as error:
         raise ApplicationError(str(error), type="ZygoteFailed") from error

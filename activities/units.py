@@ -14,7 +14,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 from activities.leases import LeaseKeeper, LeaseLostError
 from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
-from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
+from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from tcloud.api.executor import RefusedError
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -59,6 +59,14 @@ class UnitEvaluations:
         self._leases = leases
         self._executor = executor
         self._timeout = timeout
+
+    async def prepare(self, execution: Execution) -> None:
+        """Has what the units of an execution need be there; may take minutes, in which nothing is claimed yet.
+
+        Raises:
+            PythonUnavailableError: If their Python environment cannot be built.
+        """
+        await self._runners.prepare(execution)
 
     async def start(self, execution_id: str, unit: int, finish: FinishUnit | None) -> UnitStarted:
         """Records the unit before, and claims and opens the next one.
@@ -107,7 +115,7 @@ class UnitEvaluations:
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back(started))
             raise
-        except (LeaseLostError, ZygoteFailedError) as error:
+        except (LeaseLostError, ZygoteFailedError, PythonUnavailableError) as error:
             outcome = {"status": "failed", "error": str(error), "retryable": True}
         except RunnerCrashedError as error:
             log.warning("runner_crashed", reason=error.reason)
@@ -175,7 +183,7 @@ class UnitEvaluations:
             "unit": unit,
             "recheck": recheck,
         }
-        async with self._runners.evaluator() as runner:
+        async with self._runners.evaluator(execution) as runner:
             outcome = await self._runners.evaluate(runner, arguments, execution)
             if outcome.get("need_execution"):
                 arguments["execution"] = execution.model_dump(mode="json")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["RunnerCrashedError", "TaskFailedError", "ZygoteFailedError"]
+__all__ = ["PythonUnavailableError", "RunnerCrashedError", "TaskFailedError", "ZygoteFailedError"]
 
 
 class TaskFailedError(Exception):
@@ -38,3 +38,18 @@ class RunnerCrashedError(Exception):
 
 class ZygoteFailedError(Exception):
     """A Python environment's first process did not start."""
+
+
+class PythonUnavailableError(Exception):
+    """A Python environment could not be resolved or built.
+
+    Args:
+        message: What is wrong, for a person: uv's explanation.
+        retryable: Whether it may succeed later: an index that does not answer, a full disk.
+        packages: The packages that the message speaks of.
+    """
+
+    def __init__(self, message: str, *, retryable: bool, packages: frozenset[str] = frozenset()):
+        super().__init__(message)
+        self.retryable = retryable
+        self.packages = packages

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
+from math import inf
 from multiprocessing.connection import Connection
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -26,6 +28,7 @@ OnEvents = Callable[[list[dict[str, Any]]], Awaitable[None]]
 """Takes a runner's console events, in order."""
 
 _LOG_TAIL_CHARACTERS = 4000
+_LONGEST_LOG_BYTES = 1_000_000
 _END_SECONDS = 3.0
 
 
@@ -75,6 +78,8 @@ class Runner:
         self.pid = pid
         self.tasks = 0
         self.alive = True
+        self.is_spoilt = False
+        """Whether a task has left behind what the next one would meet; it gets no other."""
 
     async def call(
         self, task: str, arguments: dict[str, Any], on_state: OnState, on_events: OnEvents | None = None
@@ -89,7 +94,7 @@ class Runner:
                 it has ended.
         """
         self.tasks += 1
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
+        self._log_start = self._start_of_log()
         try:
             await self._send({"task": task, "arguments": arguments})
             while True:
@@ -101,6 +106,7 @@ class Runner:
                     await self._answer(message, on_state)
                 elif "failed" in message:
                     failed = message["failed"]
+                    self.is_spoilt |= bool(message.get("spoilt"))
                     raise TaskFailedError(
                         failed["message"],
                         failed["error_type"],
@@ -109,6 +115,7 @@ class Runner:
                     )
                 else:
                     result: dict[str, Any] = message["done"]
+                    self.is_spoilt |= bool(message.get("spoilt"))
                     return result
         except _ConnectionLostError as error:
             self.alive = False
@@ -123,15 +130,20 @@ class Runner:
     async def end(self) -> None:
         """Has the process cancel its queries and end; one that has not within seconds is killed."""
         self.alive = False
+        # Once it has ended, nobody can tell whose they were.
+        started = self._children()
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
         with suppress(TimeoutError, ZygoteFailedError):
             await asyncio.wait_for(self._zygote.exit_code(self.pid), _END_SECONDS)
         self.kill()
+        _kill_all(started)
 
     def kill(self) -> None:
         """Kills the process and whatever it started."""
         self.alive = False
+        # Of its group or not: whoever left the group is still its child, or its child's.
+        _kill_all(self._children())
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         # Shut down, not closed: a thread may be reading it, and would go on reading whatever gets its number next.
@@ -144,6 +156,19 @@ class Runner:
         """Whether the process lives and waits for a task; what it would say unasked is that it has ended."""
         try:
             return self.alive and not self._connection.poll()
+        except OSError:
+            return False
+
+    @property
+    def printed(self) -> str:
+        """The last of what the task has printed past Python: a library in another language, a process that it ran."""
+        return self._printed()
+
+    @property
+    def has_children(self) -> bool:
+        """Whether the task has left processes behind; those of its processes that ended are its children, too."""
+        try:
+            return bool(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text())
         except OSError:
             return False
 
@@ -170,11 +195,31 @@ class Runner:
         self.kill()
         return RunnerCrashedError(f"The runner process {_ending(code)}.", printed)
 
+    def _children(self) -> list[psutil.Process]:
+        if not self.has_children:
+            return []
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.Error:
+            return []
+
+    def _start_of_log(self) -> int:
+        """Where in the log the next task begins; what earlier ones printed is thrown away where it is much."""
+        try:
+            size = self._log.stat().st_size
+            if size > _LONGEST_LOG_BYTES:
+                os.truncate(self._log, 0)
+                return 0
+        except OSError:
+            return 0
+        return size
+
     def _printed(self) -> str:
         if not self._log.exists():
             return ""
         with self._log.open("rb") as log:
-            log.seek(self._log_start)
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, end - 4 * _LOG_TAIL_CHARACTERS))
             return log.read().decode(errors="replace")[-_LOG_TAIL_CHARACTERS:]
 
     async def _send(self, message: dict[str, Any]) -> None:
@@ -206,6 +251,7 @@ class RunnerPool:
         self._max_memory_bytes = max_memory_bytes
         self._idle: dict[Role, list[Runner]] = {role: [] for role in Role}
         self._busy: set[Runner] = set()
+        self._given_back: dict[Runner, float] = {}
 
     async def start(self) -> None:
         """Starts the zygote.
@@ -233,6 +279,24 @@ class RunnerPool:
             self._busy.discard(runner)
             self._give_back(role, runner)
 
+    async def warm(self, role: Role) -> None:
+        """Has a runner wait, if none does."""
+        if not self._idle[role]:
+            self._give_back(role, await self._take(role))
+
+    def end_idle(self) -> None:
+        """Ends the runner that has waited longest, if one waits."""
+        waiting = [(self._given_back[runner], idle, runner) for idle in self._idle.values() for runner in idle]
+        if waiting:
+            _, idle, runner = min(waiting, key=lambda found: found[0])
+            idle.remove(runner)
+            self._forget(runner)
+
+    @property
+    def idle_since(self) -> float:
+        """Since when the runner waits that has waited longest, by the monotonic clock; infinity if none waits."""
+        return min(self._given_back.values(), default=inf)
+
     @property
     def sizes(self) -> tuple[int, int]:
         """How many runners are busy and how many idle."""
@@ -241,6 +305,7 @@ class RunnerPool:
     async def _take(self, role: Role) -> Runner:
         while self._idle[role]:
             runner = self._idle[role].pop()
+            self._given_back.pop(runner, None)
             if runner.is_waiting:
                 return runner
             runner.kill()
@@ -250,10 +315,26 @@ class RunnerPool:
     def _give_back(self, role: Role, runner: Runner) -> None:
         if not runner.alive:
             return
-        if runner.tasks >= self._max_tasks or runner.memory_bytes > self._max_memory_bytes:
+        if (
+            runner.is_spoilt
+            or runner.tasks >= self._max_tasks
+            or runner.memory_bytes > self._max_memory_bytes
+            or runner.has_children
+        ):
             runner.kill()
             return
+        self._given_back[runner] = monotonic()
         self._idle[role].append(runner)
+
+    def _forget(self, runner: Runner) -> None:
+        self._given_back.pop(runner, None)
+        runner.kill()
+
+
+def _kill_all(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def _ending(code: int | None) -> str:

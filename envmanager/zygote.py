@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from envmanager.environments import PythonEnvironment
+from envmanager.environments import OWN, PythonEnvironment
 from envmanager.errors import ZygoteFailedError
 
 __all__ = ["Zygote"]
@@ -55,12 +55,20 @@ class Zygote:
         environment: The interpreter.
         variables: The environment variables of all its processes.
         scratch: A folder for its socket and logs; short, because a unix socket's path is.
+        memory_limit_bytes: What a runner may have of memory of its own: beyond it, allocations fail. None is no limit.
     """
 
-    def __init__(self, environment: PythonEnvironment, variables: Mapping[str, str], scratch: Path):
+    def __init__(
+        self,
+        environment: PythonEnvironment,
+        variables: Mapping[str, str],
+        scratch: Path,
+        memory_limit_bytes: int | None = None,
+    ):
         self._environment = environment
         self._variables = dict(variables)
         self._scratch = scratch
+        self._memory_limit_bytes = memory_limit_bytes
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="runner-io")
         self._process: asyncio.subprocess.Process | None = None
         self._listener: Listener | None = None
@@ -87,7 +95,8 @@ class Zygote:
         with log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 str(self._environment.interpreter),
-                "-I",
+                # A built environment has its bytecode, and is not written to.
+                *(["-I"] if self._environment.key == OWN else ["-I", "-B"]),
                 "-c",
                 _BOOTSTRAP,
                 spec.submodule_search_locations[0],
@@ -127,7 +136,8 @@ class Zygote:
         log = self._scratch / f"{name}.log"
         joined = self._expect(name)
         try:
-            await self._command({"command": "fork", "name": name, "log": str(log)})
+            limit = {"memory_limit": str(self._memory_limit_bytes)} if self._memory_limit_bytes else {}
+            await self._command({"command": "fork", "name": name, "log": str(log), **limit})
             connection, pid = await asyncio.wait_for(joined, _FORK_SECONDS)
         except (TimeoutError, OSError) as error:
             raise ZygoteFailedError(f"No runner was forked: {error or type(error).__name__}.") from error

@@ -19,7 +19,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from server.access import project_of
-from server.api import codec, environments, evaluations, events, executors, plans, public, queries, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    pythons,
+    queries,
+    runs,
+    state,
+    units,
+)
 from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
@@ -30,6 +45,7 @@ from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.memory import GiveBackMemory
+from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
 from server.projects import Project
 from server.releases import Releases
@@ -53,7 +69,10 @@ _ROUTERS = (
     events.router,
     units.router,
     environments.router,
+    pauses.router,
+    audit_log.router,
     executors.router,
+    pythons.router,
     state.router,
     codec.router,
     public.router,
@@ -73,6 +92,12 @@ _TAGS = [
     {"name": "evaluations", "description": "The history of a model over all runs and plans; logs."},
     {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
     {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
+    {"name": "pauses", "description": "Environments and models that runs leave out: pause, resume."},
+    {"name": "audit log", "description": "Who did what, and when; entries are only ever added."},
+    {
+        "name": "python environments",
+        "description": "What models run in: pinned sets of packages, and who asks for them.",
+    },
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
@@ -90,6 +115,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as background:
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
+            background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
             background.start_soon(app.state.releases.keep_telling)
             yield

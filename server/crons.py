@@ -68,9 +68,9 @@ def next_tick(crons: Iterable[CronGroup]) -> datetime | None:
 
 def ticks(group: CronGroup, after: datetime, count: int) -> list[datetime]:
     """The next instants of a cron, fewer if its years are over, or if there is no such day."""
-    cron = CroniterCache(group.cron, after, tz=ZoneInfo(group.timezone))
     found: list[datetime] = []
     try:
+        cron = CroniterCache(group.cron, after, tz=ZoneInfo(group.timezone))
         while len(found) < count:
             found.append(cron.get_next())
     except CroniterBadDateError:

@@ -29,6 +29,12 @@ class DocumentKind(StrEnum):
     """Which crons of an environment Temporal does not take."""
     PROMOTION = "promotion"
     """What SQLMesh answered to a plan's promotion of its environment."""
+    PYTHON = "python"
+    """A pinned set of Python packages."""
+    PYTHON_REQUEST = "python_request"
+    """Which set a request was resolved to."""
+    PYTHON_MODULES = "python_modules"
+    """What the packages of a set are imported as."""
 
 
 def put_document(transaction: Transaction, kind: DocumentKind, document_id: str, body: bytes) -> None:

@@ -5,18 +5,22 @@ from typing import Any
 from sqlalchemy import select
 from sqlmesh.core.environment import EnvironmentSummary
 
+from server.audit_log import last_times
 from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.errors import ApiError
+from server.pauses import forget_pauses_of_others, pauses_by_environment, pauses_in
 from server.scheduling import Scheduled, ScheduledEnvironments
 from server.schema import plans
 from tcloud.wire.environments import CronGroup, Environment, ScheduledEnvironment
+from tcloud.wire.pauses import Pause
 from tcloud.wire.statuses import Status
 
 __all__ = [
     "all_environments",
     "environment_crons",
     "one_environment",
+    "planned_catalog",
     "scheduled_plans",
     "summary_of",
     "wanted_schedules",
@@ -28,7 +32,11 @@ def all_environments(
 ) -> list[Environment]:
     """The project's environments by name, without those that have expired."""
     decisions = scheduled.of_all(transaction)
-    return [_environment(transaction, crons, summary, decisions[summary.name]) for summary in _living(transaction)]
+    paused = pauses_by_environment(transaction)
+    return [
+        _environment(transaction, crons, summary, decisions[summary.name], paused.get(summary.name, []))
+        for summary in _living(transaction)
+    ]
 
 
 def one_environment(
@@ -40,7 +48,7 @@ def one_environment(
         ApiError: 404 if there is none of that name.
     """
     decision = scheduled.of_all(transaction)[name]
-    return _environment(transaction, crons, summary_of(transaction, name), decision)
+    return _environment(transaction, crons, summary_of(transaction, name), decision, pauses_in(transaction, name))
 
 
 def environment_crons(transaction: Transaction, crons: EnvironmentCrons, name: str) -> list[CronGroup]:
@@ -55,13 +63,20 @@ def environment_crons(transaction: Transaction, crons: EnvironmentCrons, name: s
 def wanted_schedules(
     transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments
 ) -> list[ScheduledEnvironment]:
-    """The environments that are scheduled, with their crons; decisions about those that are gone are forgotten."""
+    """The environments that are scheduled, with their crons; what was decided of those that are gone is forgotten."""
     living = _living(transaction)
-    scheduled.forget_others(transaction, [summary.name for summary in living])
+    names = [summary.name for summary in living]
+    scheduled.forget_others(transaction, names)
+    forget_pauses_of_others(transaction, names)
     decisions = scheduled.of_all(transaction)
+    paused = {name: found[0] for name, found in pauses_by_environment(transaction).items() if found[0].model is None}
+    resumed = last_times(transaction, "environment.resume")
     return [
         ScheduledEnvironment(
-            environment=summary.name, crons=list(crons.get(transaction, summary.name, summary.plan_id).crons)
+            environment=summary.name,
+            crons=list(crons.get(transaction, summary.name, summary.plan_id).crons),
+            pause=paused[summary.name].explained if summary.name in paused else None,
+            resumed_at=resumed.get(summary.name),
         )
         for summary in living
         if decisions[summary.name].is_scheduled
@@ -92,15 +107,30 @@ def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
     )
 
 
+def planned_catalog(transaction: Transaction, name: str) -> str | None:
+    """The default catalog that an environment was planned with.
+
+    Raises:
+        ApiError: 404 if there is none of that name.
+    """
+    catalog: str | None = _planned_with(transaction, summary_of(transaction, name)).get("default_catalog")
+    return catalog
+
+
 def _living(transaction: Transaction) -> list[EnvironmentSummary]:
     summaries = [summary for summary in transaction.state.get_environments_summary() if not summary.expired]
     return sorted(summaries, key=lambda summary: summary.name)
 
 
 def _environment(
-    transaction: Transaction, crons: EnvironmentCrons, summary: EnvironmentSummary, decision: Scheduled
+    transaction: Transaction,
+    crons: EnvironmentCrons,
+    summary: EnvironmentSummary,
+    decision: Scheduled,
+    pauses: list[Pause],
 ) -> Environment:
     facts = crons.get(transaction, summary.name, summary.plan_id)
+    is_paused = any(pause.model is None for pause in pauses)
     return Environment(
         name=summary.name,
         status="updating" if summary.finalized_ts is None else "ready",
@@ -109,7 +139,9 @@ def _environment(
         scheduled=decision.is_scheduled,
         scheduled_by=decision.decided_by,
         scheduled_at=decision.decided_at,
-        next_run_at=next_tick(facts.crons) if decision.is_scheduled else None,
+        paused=is_paused,
+        pauses=pauses,
+        next_run_at=next_tick(facts.crons) if decision.is_scheduled and not is_paused else None,
         **_planned_with(transaction, summary),
     )
 
@@ -117,7 +149,7 @@ def _environment(
 def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:
     """What is known of the plan that the environment is of, or else of its last successful one."""
     row = transaction.connection.execute(
-        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy)
+        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy, plans.c.python_environment)
         .where(
             plans.c.project == transaction.project.namespace,
             plans.c.environment == summary.name,

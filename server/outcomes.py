@@ -31,7 +31,7 @@ def close_execution(
         return
     now = datetime.now(UTC)
     _fail_unfinished(transaction, execution_id, execution, outcome)
-    upstream = _upstream_causes(execution, outcome)
+    upstream = _upstream_causes(execution, outcome, _left_out(transaction, execution_id))
     for number in outcome.skipped:
         unit = execution.units[number]
         if unit.kind is UnitKind.DUMMY:
@@ -76,8 +76,21 @@ def _fail_unfinished(
         )
 
 
-def _upstream_causes(execution: Execution, outcome: ExecutionOutcome) -> dict[int, str]:
-    """Why each skipped unit was skipped: the unit upstream that failed, or that was itself left out."""
+def _left_out(transaction: Transaction, execution_id: str) -> dict[int, str]:
+    """Why units were left out when they were to start."""
+    rows = transaction.connection.execute(
+        select(evaluations.c.unit, evaluations.c.error_message).where(
+            evaluations.c.project == transaction.project.namespace,
+            evaluations.c.execution_id == execution_id,
+            evaluations.c.status == Status.SKIPPED.value,
+            evaluations.c.error_message.is_not(None),
+        )
+    )
+    return {row.unit: row.error_message for row in rows}
+
+
+def _upstream_causes(execution: Execution, outcome: ExecutionOutcome, left_out: dict[int, str]) -> dict[int, str]:
+    """Why each skipped unit was skipped: the unit upstream that failed, or that was itself left out, and why."""
     lost = dict.fromkeys(outcome.failed, "failed") | dict.fromkeys(outcome.skipped, "was skipped")
     causes: dict[int, str] = {}
     for number in sorted(outcome.skipped):
@@ -88,7 +101,8 @@ def _upstream_causes(execution: Execution, outcome: ExecutionOutcome) -> dict[in
             causes[number] = causes[culprit]
         else:
             name = execution.snapshots[execution.units[culprit].snapshot].name
-            causes[number] = f"Upstream model {name} {lost[culprit]}."
+            why = f": {left_out[culprit]}" if culprit in left_out else "."
+            causes[number] = f"Upstream model {name} {lost[culprit]}{why}"
     return causes
 
 

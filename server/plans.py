@@ -1,19 +1,19 @@
 """Plans: accepted once, applied by Temporal, recorded here."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Annotated
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints, ValidationError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmesh.core.environment import Environment
 
 from server.database import Transaction
-from server.documents import DocumentKind, get_document, put_document
+from server.documents import DocumentKind, put_document
 from server.errors import ApiError
 from server.executors import check_gateway
 from server.owners import close_owner
@@ -38,7 +38,7 @@ __all__ = [
     "waiting_plans",
 ]
 
-_PLAN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_PLAN_ID = r"^[A-Za-z0-9_-]{1,100}$"
 _OPEN = (Status.SCHEDULED.value, Status.IN_PROGRESS.value)
 
 
@@ -49,6 +49,21 @@ class Submission:
     plan_id: str
     environment: str
     previous_plan_id: str | None
+    requirements: dict[str, str] = field(default_factory=dict)
+    """The Python packages that the environment asks for."""
+
+
+class _Target(BaseModel):
+    name: str
+    plan_id: Annotated[str, StringConstraints(pattern=_PLAN_ID)]
+    previous_plan_id: str | None = None
+    requirements: dict[str, str] = {}
+
+
+class _Body(BaseModel):
+    """As much of a plan's JSON as the server needs: of its thousands of snapshots no objects are made."""
+
+    environment: _Target
 
 
 class StageName(BaseModel):
@@ -73,21 +88,23 @@ def read_submission(body: bytes) -> Submission:
         ApiError: 422 if it is no `EvaluatablePlan`.
     """
     try:
-        environment = orjson.loads(body)["environment"]
-        if not _PLAN_ID.fullmatch(environment["plan_id"]):
-            raise ValueError("environment.plan_id is no id")
-        return Submission(
-            plan_id=environment["plan_id"],
-            # SQLMesh's own normalization: an environment has one name, however it was typed.
-            environment=Environment.sanitize_name(str(environment["name"])),
-            previous_plan_id=environment.get("previous_plan_id"),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        environment = _Body.model_validate_json(body).environment
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise ApiError(
             422,
             "TM-PLAN",
-            f"The body is not a plan as SQLMesh serializes it ({error}): submit it with `tcloud sqlmesh`.",
+            f"The body is not a plan as SQLMesh serializes it ({where}: {first['msg']}): submit it with "
+            "`tcloud sqlmesh`.",
         ) from error
+    return Submission(
+        plan_id=environment.plan_id,
+        # SQLMesh's own normalization: an environment has one name, however it was typed.
+        environment=Environment.sanitize_name(environment.name),
+        previous_plan_id=environment.previous_plan_id,
+        requirements=environment.requirements,
+    )
 
 
 def accept_plan(
@@ -98,6 +115,7 @@ def accept_plan(
     gateway: str,
     default_catalog: str | None,
     evaluation_policy: EvaluationPolicy | None = None,
+    python_version: str | None = None,
     sqlmesh_version: str,
     created_by: str,
 ) -> bool:
@@ -123,11 +141,14 @@ def accept_plan(
         project=transaction.project.namespace,
         plan_id=submission.plan_id,
         environment=submission.environment,
+        previous_plan_id=submission.previous_plan_id,
         status=Status.SCHEDULED.value,
         created_by=created_by,
         gateway=gateway,
         default_catalog=default_catalog,
         evaluation_policy=evaluation_policy.model_dump(mode="json", exclude_none=True) if evaluation_policy else None,
+        requirements=submission.requirements,
+        python_version=python_version,
     )
     stored = transaction.connection.execute(statement.on_conflict_do_nothing().returning(plans.c.plan_id)).first()
     if stored is None:
@@ -259,15 +280,18 @@ def set_plan_status(transaction: Transaction, plan_id: str, status: Status, erro
             environment while it waited: whoever applies it has to stop.
     """
     this = (plans.c.project == transaction.project.namespace, plans.c.plan_id == plan_id)
-    was = transaction.connection.execute(select(plans.c.status).where(*this).with_for_update()).scalar()
-    if was is None:
+    found = transaction.connection.execute(
+        select(plans.c.status, plans.c.environment, plans.c.previous_plan_id).where(*this).with_for_update()
+    ).first()
+    if found is None:
         raise _unknown(transaction, plan_id)
+    was = found.status
     if Status(was).is_final:
         if status.is_final:
             return
         raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({was}): it is not applied any more.")
     if status is Status.IN_PROGRESS:
-        _check_environment(transaction, read_submission(get_document(transaction, DocumentKind.PLAN, plan_id)))
+        _check_environment(transaction, Submission(plan_id, found.environment, found.previous_plan_id))
     now = datetime.now(UTC)
     transaction.connection.execute(
         update(plans)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Row, delete, exists, select, tuple_, update
+from sqlalchemy import Row, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlmesh.utils.date import to_datetime, validate_date_range
 
@@ -14,6 +14,7 @@ from server.errors import ApiError
 from server.evaluations import evaluations_of
 from server.model_names import fully_qualified, recorded
 from server.owners import NOTHING_TO_DO, close_owner
+from server.pauses import pause_of
 from server.schema import evaluations, event_streams, events, runs
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Run, RunOptions, RunTrigger
@@ -22,7 +23,9 @@ from tcloud.wire.statuses import Status
 __all__ = [
     "RunFilter",
     "abort_run",
+    "active_runs",
     "begin_run",
+    "create_catch_up_run",
     "create_run",
     "forget_run",
     "one_run",
@@ -59,10 +62,19 @@ def create_run(transaction: Transaction, options: RunOptions, created_by: str) -
     """Records a run that is about to be started by hand.
 
     Raises:
-        ApiError: 404 if there is no such environment, 422 if a time in the options is none that SQLMesh understands.
+        ApiError: 404 if there is no such environment, 409 if it is paused and the options do not ignore that, 422 if a
+            time in the options is none that SQLMesh understands.
     """
     _check_times(options)
     summary_of(transaction, options.environment)
+    paused = None if options.ignore_pause else pause_of(transaction, options.environment)
+    if paused is not None:
+        raise ApiError(
+            409,
+            "TM-PAUSED",
+            f"Environment '{options.environment}' is {paused.explained} Nothing was started: resume it with "
+            f"`tcloud environments resume {options.environment}`, or give --ignore-pause if you may.",
+        )
     run_id = f"{options.environment}-manual-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
     transaction.connection.execute(
         insert(runs).values(
@@ -76,6 +88,37 @@ def create_run(transaction: Transaction, options: RunOptions, created_by: str) -
         )
     )
     return one_run(transaction, run_id)
+
+
+def create_catch_up_run(transaction: Transaction, environment: str, run_id: str, created_by: str) -> None:
+    """Records a run that is about to be started because a pause has ended; repeating it is harmless."""
+    transaction.connection.execute(
+        insert(runs)
+        .values(
+            project=transaction.project.namespace,
+            run_id=run_id,
+            environment=environment,
+            status=Status.SCHEDULED.value,
+            trigger=RunTrigger.RESUME.value,
+            created_by=created_by,
+            options=RunOptions(environment=environment).model_dump(mode="json"),
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def active_runs(transaction: Transaction, environment: str) -> list[str]:
+    """The runs of an environment that are not over, but for those that ignore pauses."""
+    return list(
+        transaction.connection.execute(
+            select(runs.c.run_id).where(
+                runs.c.project == transaction.project.namespace,
+                runs.c.environment == environment,
+                runs.c.status.in_(_OPEN),
+                func.coalesce(runs.c.options["ignore_pause"].as_boolean(), False).is_(False),
+            )
+        ).scalars()
+    )
 
 
 def forget_run(transaction: Transaction, run_id: str) -> None:
@@ -170,9 +213,8 @@ def run_is_over(transaction: Transaction, run_id: str) -> bool:
     return _run(_row(transaction, run_id)).status.is_final
 
 
-def abort_run(transaction: Transaction, run_id: str, by: str) -> Run:
+def abort_run(transaction: Transaction, run_id: str, reason: str) -> Run:
     """Records that somebody cancelled a run, also where its workflow has recorded the end of it first."""
-    reason = f"Cancelled by {by}."
     set_run_status(transaction, run_id, Status.ABORTED, reason)
     transaction.connection.execute(
         update(runs)

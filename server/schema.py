@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -22,6 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 __all__ = [
     "SCHEMA",
+    "audit_log",
     "claims",
     "clients",
     "documents",
@@ -32,6 +34,8 @@ __all__ = [
     "fences",
     "metadata",
     "parkings",
+    "pause_notices",
+    "pauses",
     "plan_stages",
     "plans",
     "queries",
@@ -69,6 +73,7 @@ plans = Table(
     Column("project", Text, primary_key=True),
     Column("plan_id", Text, primary_key=True),
     Column("environment", Text, nullable=False),
+    Column("previous_plan_id", Text),
     Column("status", Text, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=text("now()")),
@@ -78,6 +83,9 @@ plans = Table(
     Column("gateway", Text, nullable=False),
     Column("default_catalog", Text),
     Column("evaluation_policy", JSONB),
+    Column("requirements", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("python_version", Text),
+    Column("python_environment", Text),
     Index("ix_plans_environment", "project", "environment", "created_at"),
 )
 
@@ -237,6 +245,8 @@ executors = Table(
     Column("last_seen_at", _TIME, nullable=False),
     Column("gateways", JSONB, nullable=False),
     Column("python_environments", JSONB, nullable=False),
+    Column("pythons", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("package_index_error", Text),
 )
 
 queries = Table(
@@ -265,3 +275,46 @@ scheduled_environments = Table(
     Column("decided_at", _TIME, nullable=False, server_default=text("now()")),
 )
 """Somebody's decision whether an environment is scheduled; without one the settings decide."""
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("pause_id", Text, primary_key=True),
+    Column("environment", Text, nullable=False),
+    Column("model", Text),
+    Column("left_out", JSONB, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("until", _TIME),
+    Index("uq_pauses_what", "project", "environment", text("COALESCE(model, '')"), unique=True),
+)
+"""What runs leave out. `model` is as it was asked for, null for a whole environment; `left_out` has each model that it
+means, and each one downstream, with the one that it is downstream of."""
+
+pause_notices = Table(
+    "pause_notices",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("number", BigInteger, Identity(), primary_key=True),
+    Column("environment", Text, nullable=False),
+    Column("signal", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+)
+"""What environments' workflows are still to be told: written with a pause, deleted when Temporal has it."""
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("entry_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", _TIME, nullable=False, server_default=text("clock_timestamp()")),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    Index("ix_audit_log_subject", "project", "subject", "action", "entry_id"),
+)
+"""Who did what; a trigger refuses every change of an entry."""

@@ -38,7 +38,7 @@ from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE
-from workflows.payloads import EnvironmentState, PlanRef, QueryInput, RunInput
+from workflows.payloads import EnvironmentState, PauseRef, PlanRef, QueryInput, ResumeRef, RunInput
 from workflows.query import QueryWorkflow
 from workflows.run import RunWorkflow
 
@@ -160,6 +160,24 @@ class TemporalGateway:
                     raise
                 _log.warning("no_worker", project=project.namespace, environment=environment, plan_id=plan_id)
                 return None
+
+    async def tell_environment(
+        self, project: Project, environment: str, signal: str, body: PauseRef | ResumeRef
+    ) -> None:
+        """Signals an environment's workflow, and starts it where it does not run yet."""
+        client = await self.client(project)
+        async with self._reached():
+            await client.start_workflow(
+                EnvironmentWorkflow.run,
+                EnvironmentState(environment=environment),
+                id=_environment_id(environment),
+                task_queue=CONTROL_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=_attributes("environment", environment),
+                start_signal=signal,
+                start_signal_args=[body],
+                rpc_timeout=_CALL_TIMEOUT,
+            )
 
     async def cancel_plan(self, project: Project, environment: str, plan_id: str) -> bool:
         """Takes a plan out of the queue, or cancels it if it is being applied; False if nobody knows of it."""

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, DateTime, Select, and_, bindparam, exists, fu
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
+from server.pauses import PAUSE_OF_UNIT
 from server.schema import claims, evaluations, fences, plans, runs
 from tcloud.wire.executions import Execution, FinishUnit, OwnerKind, SnapshotRef, StartUnit, Unit
 from tcloud.wire.statuses import Status
@@ -36,6 +37,8 @@ class Standing(Protocol):
     owner_start_at: datetime | None
     preempted_by: str | None
     """The plan that changed the run's environment since it began."""
+    pause: dict[str, object] | None
+    """The pause that keeps the run from the unit's model, with the model `upstream` that it is because of."""
     exits_on_update: bool | None
     evaluation_id: str | None
     status: str | None
@@ -65,11 +68,12 @@ class OpenedRecord(Protocol):
     """Whether another plan or run has written the table since the owner began."""
 
 
-def standing_of(transaction: Transaction, start: StartUnit, execution: Execution) -> Standing | None:
-    """How a unit and its owner stand; None if there is no such owner."""
+def standing_of(transaction: Transaction, start: StartUnit, execution: Execution, model: str) -> Standing | None:
+    """How a unit of a model and its owner stand; None if there is no such owner."""
     row = transaction.connection.execute(
         _STANDING[execution.owner_kind],
         {
+            "p_model": model,
             "p_project": transaction.project.namespace,
             "p_owner": execution.owner_id,
             "p_execution": start.execution_id,
@@ -200,6 +204,7 @@ def _standing(owner_kind: OwnerKind) -> Select[Any]:
             owner.c.start_at.label("owner_start_at"),
             (runs.c.preempted_by if is_run else null()).label("preempted_by"),
             exits.label("exits_on_update"),
+            (PAUSE_OF_UNIT if is_run else null()).label("pause"),
             evaluations.c.evaluation_id,
             evaluations.c.status,
             evaluations.c.error_message,

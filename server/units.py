@@ -30,6 +30,7 @@ from tcloud.wire.executions import (
     UnitStarted,
     Verdict,
 )
+from tcloud.wire.pauses import Pause
 from tcloud.wire.statuses import Status
 from tempomesh_runner.state_values import parse_intervals
 
@@ -45,14 +46,14 @@ def start_unit(
     earlier one is worth nothing from then on.
     """
     unit = unit_of(execution, start.unit)
-    standing = standing_of(transaction, start, execution)
+    snapshot = execution.snapshots[unit.snapshot]
+    standing = standing_of(transaction, start, execution, snapshot.name)
     if standing is None or Status(standing.owner_status).is_final:
         return UnitStarted(verdict=Verdict.STOP)
     if standing.status is not None and Status(standing.status).is_final:
         return _done(standing)
     if standing.is_held:
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"executor {standing.executor}")
-    snapshot = execution.snapshots[unit.snapshot]
     if standing.preempted_by is not None:
         if standing.exits_on_update:
             reason = f"Plan {standing.preempted_by} changed environment '{execution.environment}'."
@@ -62,6 +63,12 @@ def start_unit(
         if after.get(snapshot.name) != snapshot.identifier:
             reason = f"Plan {standing.preempted_by} {'replaced' if snapshot.name in after else 'removed'} it."
             return _skipped(transaction, start, execution, unit, snapshot, reason, Status.PREEMPTED)
+    if standing.pause is not None and not execution.ignores_pauses:
+        paused = Pause.model_validate(standing.pause)
+        reason = paused.why_not(snapshot.name, str(standing.pause["upstream"]))
+        leave_parking(transaction, execution.owner_id, snapshot)
+        skipped = _skipped(transaction, start, execution, unit, snapshot, reason)
+        return skipped.model_copy(update={"is_paused": True})
     expires = datetime.now(UTC) + lease
     claimed = claim_table(transaction, execution, snapshot, expires)
     if claimed.holder is not None:
@@ -83,7 +90,7 @@ def start_unit(
         # Another executor got it, or the attempt that was thought lost finished, in this very moment.
         release_slot(transaction, slot_holder(start.execution_id, start.unit))
         _give_back(transaction, execution, snapshot)
-        return _done(standing_of(transaction, start, execution))
+        return _done(standing_of(transaction, start, execution, snapshot.name))
     return UnitStarted(
         verdict=Verdict.GO,
         evaluation_id=opened.evaluation_id,
@@ -155,7 +162,12 @@ def _skipped(
     status: Status = Status.SKIPPED,
 ) -> UnitStarted:
     values = record_key(transaction, start.execution_id, start.unit, execution, unit, snapshot)
-    skipped = {"status": status.value, "end_at": datetime.now(UTC), "error_message": reason}
+    skipped = {
+        "status": status.value,
+        "end_at": datetime.now(UTC),
+        "lease_expires_at": None,
+        "error_message": reason,
+    }
     transaction.connection.execute(
         insert(evaluations)
         .values(**values, **skipped, attempt=1)

@@ -34,7 +34,10 @@ PROBE_TIMEOUT_SECONDS = 5.0
 EXECUTOR_GRACE = timedelta(seconds=5)
 """On one's own machine nobody waits for a long model after Ctrl-C: Temporal gives the evaluation out again."""
 
-_EXECUTOR_VARIABLES = ("TCLOUD_EXECUTOR_CONCURRENCY", "TCLOUD_EXECUTOR_EVALUATION_TIMEOUT")
+_EXECUTOR_VARIABLES = (
+    *("TCLOUD_EXECUTOR_CONCURRENCY", "TCLOUD_EXECUTOR_EVALUATION_TIMEOUT", "TCLOUD_EXECUTOR_CACHE"),
+    "TCLOUD_EXECUTOR_RUNNER_MEMORY_LIMIT_BYTES",
+)
 """What the shell of `tcloud dev` may set for its executors."""
 
 _EXECUTORS = TypeAdapter(list[Executor])

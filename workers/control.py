@@ -50,6 +50,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
                 activities.record_stage_status,
                 activities.hold_tables,
                 activities.record_outcome,
+                activities.settle_pauses,
                 activities.record_run_status,
                 activities.begin_query,
                 activities.record_query_status,

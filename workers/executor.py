@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -20,16 +21,19 @@ from activities.bundles import UnitBundles
 from activities.executions import Executions
 from activities.executor import RunnerBackedActivities
 from activities.leases import LeaseKeeper
+from activities.pythons import Pythons
 from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
 from activities.units import UnitEvaluations
-from envmanager.environments import PythonEnvironment, runner_variables
+from envmanager.environments import OWN, runner_variables
 from envmanager.errors import TaskFailedError, ZygoteFailedError
-from envmanager.pool import Role, RunnerPool, StateCallError
-from envmanager.zygote import Zygote
+from envmanager.pool import Role, StateCallError
+from envmanager.pools import RunnerLimits, RunnerPools
+from envmanager.resolving import check_index, drivers_of
+from envmanager.store import EnvironmentStore
 from tcloud.api.executor import ExecutorApi, RefusedError
 from tcloud.wire.executions import OwnerKind
-from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway, HeartbeatAnswer
 from workers.binding import ActivityLogs
 from workers.connections import (
     CannotStartError,
@@ -38,6 +42,7 @@ from workers.connections import (
     bootstrap,
     connect_temporal,
 )
+from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
 from workers.settings import ExecutorSettings
 
@@ -58,26 +63,29 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
+    async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
-        gateways, notifies_of = await _describe(pool)
+        gateways, notifies_of = await _describe(pools)
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
-        runners = RunnerCalls(pool, api)
+        pythons = _pythons(api, store, pools, known, gateways)
+        runners = RunnerCalls(pythons, api)
         units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, units, notifies_of=notifies_of)
+        activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
         heartbeat = _heartbeat(kind, identity, known, gateways)
+        keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
         background = [
             asyncio.create_task(leases.run()),
-            asyncio.create_task(_report(api, heartbeat, EnvironmentReader(runners))),
+            asyncio.create_task(keeper.run()),
+            asyncio.create_task(_report(api, heartbeat, keeper, EnvironmentReader(runners))),
         ]
         try:
             async with _worker(kind, client, settings, concurrency, activities):
                 await api.register(heartbeat)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
-                await (_until_idle(pool, stop) if once else stop.wait())
+                await (_until_idle(pools, stop) if once else stop.wait())
                 _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
                 with suppress(httpx.HTTPError, RefusedError):
                     await api.register(heartbeat.model_copy(update={"status": "stopping"}))
@@ -92,33 +100,55 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
     Raises:
         CannotStartError: At the first thing that is not.
     """
-    async with ExecutorApi(settings.url, settings.bearer) as api, _pool(settings) as pool:
+    async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
         await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
         lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
-        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in (await _describe(pool))[0])
+        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in (await _describe(pools))[0])
+        trouble = await check_index(store.uv)
+        lines.append(f"package index: {f'not reached, {trouble}' if trouble else 'ok'}")
         return lines
 
 
 @asynccontextmanager
-async def _pool(settings: ExecutorSettings) -> AsyncIterator[RunnerPool]:
+async def _runners(settings: ExecutorSettings) -> AsyncIterator[tuple[EnvironmentStore, RunnerPools]]:
     variables = {**_from_env_file(settings.env_file), **os.environ}
     scratch = settings.executor_scratch / f"tm-{os.getpid()}-{secrets.token_hex(3)}"
     scratch.mkdir(parents=True, mode=0o700)
-    zygote = Zygote(PythonEnvironment.of_this_process(), runner_variables(variables), scratch)
-    pool = RunnerPool(zygote, settings.executor_max_tasks_per_runner, settings.executor_max_runner_memory_bytes)
+    store = EnvironmentStore(settings.executor_cache, variables)
+    limits = RunnerLimits(
+        max_tasks=settings.executor_max_tasks_per_runner,
+        max_memory_bytes=settings.executor_max_runner_memory_bytes,
+        memory_limit_bytes=settings.executor_runner_memory_limit_bytes,
+        max_environments=settings.executor_max_python_environments,
+        max_idle=settings.executor_max_idle_runners,
+    )
+    pools = RunnerPools(store.hold, runner_variables(variables), scratch, limits)
     try:
         try:
-            await pool.start()
+            await pools.start()
         except ZygoteFailedError as error:
             raise CannotStartError(str(error)) from error
-        yield pool
+        yield store, pools
     finally:
-        await pool.stop()
+        await pools.stop()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pythons(
+    api: ExecutorApi, store: EnvironmentStore, pools: RunnerPools, known: Bootstrap, gateways: list[Gateway]
+) -> Pythons:
+    return Pythons(
+        api,
+        store,
+        pools,
+        drivers=drivers_of({gateway.type for gateway in gateways}),
+        sqlmesh_version=known.sqlmesh_version,
+        python_version=".".join(map(str, sys.version_info[:2])),
+    )
 
 
 def _from_env_file(path: Path | None) -> dict[str, str]:
@@ -138,12 +168,12 @@ def _require_version(known: Bootstrap) -> None:
         )
 
 
-async def _describe(pool: RunnerPool) -> tuple[list[Gateway], frozenset[OwnerKind]]:
+async def _describe(pools: RunnerPools) -> tuple[list[Gateway], frozenset[OwnerKind]]:
     async def no_state(method: str, _: bytes) -> bytes:
         raise StateCallError(f"'{method}' is not for this task.", "SQLMeshError", retryable=False)
 
     try:
-        async with pool.runner(Role.PLAN) as runner:
+        async with pools.runner(Role.PLAN) as runner:
             described = await runner.call("describe_gateways", {}, no_state)
     except TaskFailedError as error:
         first_line = str(error).strip().splitlines()[0]
@@ -168,30 +198,42 @@ def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap, gateways: li
         version=version("tempomesh"),
         sqlmesh_version=known.sqlmesh_version,
         gateways=gateways,
-        python_environments=["executor"],
+        python_environments=[OWN],
     )
 
 
-async def _report(api: ExecutorApi, heartbeat: ExecutorHeartbeat, environments: EnvironmentReader) -> None:
+async def _report(
+    api: ExecutorApi, heartbeat: ExecutorHeartbeat, keeper: PythonKeeper, environments: EnvironmentReader
+) -> None:
     async with asyncio.TaskGroup() as reading:
         last: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             try:
-                answer = await api.register(heartbeat)
+                answer = await api.register(await keeper.add_to(heartbeat))
             except (httpx.HTTPError, RefusedError) as error:
                 _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
                 continue
             if last is None or last.done():
-                last = reading.create_task(environments.read(answer.scheduled))
+                last = reading.create_task(_prepare(answer, keeper, environments))
+
+
+async def _prepare(answer: HeartbeatAnswer, keeper: PythonKeeper, environments: EnvironmentReader) -> None:
+    await keeper.build(answer.python_environments)
+    await environments.read(answer.scheduled)
 
 
 def _activities(
-    api: ExecutorApi, runners: RunnerCalls, units: UnitEvaluations, *, notifies_of: Container[OwnerKind]
+    api: ExecutorApi,
+    runners: RunnerCalls,
+    pythons: Pythons,
+    units: UnitEvaluations,
+    *,
+    notifies_of: Container[OwnerKind],
 ) -> RunnerBackedActivities:
     executions = Executions(api)
     bundles = UnitBundles(executions, units)
-    return RunnerBackedActivities(api, runners, executions, bundles, notifies_of=notifies_of)
+    return RunnerBackedActivities(api, runners, pythons, executions, bundles, notifies_of=notifies_of)
 
 
 def _worker(
@@ -222,10 +264,10 @@ def _worker(
     )
 
 
-async def _until_idle(pool: RunnerPool, stop: asyncio.Event) -> None:
+async def _until_idle(pools: RunnerPools, stop: asyncio.Event) -> None:
     idle_since = asyncio.get_running_loop().time()
     while not stop.is_set():
-        busy, _ = pool.sizes
+        busy, _ = pools.sizes
         now = asyncio.get_running_loop().time()
         if busy:
             idle_since = now

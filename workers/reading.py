@@ -4,7 +4,7 @@ import httpx
 import structlog
 
 from activities.runner_calls import RunnerCalls
-from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
+from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from tcloud.api.executor import RefusedError
 
 __all__ = ["EnvironmentReader"]
@@ -36,7 +36,10 @@ class EnvironmentReader:
             self._read[environment] = plan_id
             try:
                 await self._runners.read_environment(environment)
-            except (httpx.HTTPError, RefusedError, TaskFailedError, RunnerCrashedError, ZygoteFailedError) as error:
+            except (
+                *(httpx.HTTPError, RefusedError, TaskFailedError, RunnerCrashedError, ZygoteFailedError),
+                PythonUnavailableError,
+            ) as error:
                 _log.warning("environment_not_read", environment=environment, reason=str(error))
             else:
                 _log.debug("environment_read", environment=environment, plan_id=plan_id)

@@ -1,5 +1,6 @@
 """Settings of workers and executors."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
@@ -10,7 +11,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tcloud.settings import project_url
 
-__all__ = ["ExecutorSettings", "WorkerSettings"]
+__all__ = ["ExecutorSettings", "WorkerSettings", "cache_folder"]
+
+
+def cache_folder() -> Path:
+    """The folder of Python environments where no setting says another: beside uv's own cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tempomesh" / "python"
 
 
 class WorkerSettings(BaseSettings):
@@ -61,5 +68,17 @@ class ExecutorSettings(WorkerSettings):
     """After so many evaluations a runner process is replaced."""
     executor_max_runner_memory_bytes: int = 900_000_000
     """A runner process that has more resident after a task is replaced."""
+    executor_runner_memory_limit_bytes: int | None = Field(default=None, ge=100_000_000)
+    """What a runner process may have of memory at all; what goes beyond fails. By default the kernel says when."""
+    executor_max_idle_runners: int = Field(default=16, ge=1)
+    """Runner processes that wait for work, of all Python environments together."""
+    executor_max_python_environments: int = Field(default=4, ge=1)
+    """Python environments, besides the executor's own interpreter, that have processes at a time."""
+    executor_cache: Path = Field(default_factory=cache_folder)
+    """Where Python environments are built; shared by all executors of a machine."""
+    executor_python_keep: timedelta = timedelta(days=14)
+    """A Python environment that has not been in use for so long is removed."""
+    executor_python_max_bytes: int = Field(default=20_000_000_000, ge=0)
+    """While all Python environments take more of the disk, those that have been unused longest are removed."""
     executor_scratch: Path = Field(default_factory=lambda: Path(gettempdir()))
     """Where sockets and logs of runner processes go."""

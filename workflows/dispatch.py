@@ -85,6 +85,7 @@ class UnitDispatch:
         self._troubles: Counter[int] = Counter()
         self._retried: Counter[int] = Counter()
         self._errors: dict[int, str] = {}
+        self._paused: str | None = None
         self._told: dict[int, str] = {}
         """What bundles in flight have said of their units."""
 
@@ -114,6 +115,7 @@ class UnitDispatch:
         self._is_stopped = walk.stopped
         self._is_preempted = walk.preempted
         self._errors = dict(walk.errors)
+        self._paused = walk.paused
         self._retried = Counter(walk.retried)
         try:
             self._hand_out()
@@ -133,6 +135,7 @@ class UnitDispatch:
             errors=self._errors,
             retried=dict(self._retried),
             preempted=self._is_preempted,
+            paused=self._paused,
         )
 
     @property
@@ -206,6 +209,7 @@ class UnitDispatch:
         finally:
             del self._bundles[number], self._handed_out[number], self._tasks[number]
         self._is_stopped = self._is_stopped or result.stopped
+        self._paused = result.paused or self._paused
         told = self._told.pop(number, None)
         if told is not None and workflow.patched(_SAID_ONCE):
             result = result.model_copy(update={"reports": _news(result.reports, told)})

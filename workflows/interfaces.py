@@ -16,6 +16,8 @@ from workflows.payloads import (
     HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
+    PausesRef,
+    PausesStanding,
     PlanNotice,
     PlanOutcome,
     PlanRef,
@@ -150,6 +152,11 @@ class ControlActivities(ABC):
     @abstractmethod
     async def sync_schedules(self, environment: EnvironmentRef) -> None:
         """Brings the Temporal schedules of an environment in line with the crons of its models."""
+
+    @activity.defn
+    @abstractmethod
+    async def settle_pauses(self, pauses: PausesRef) -> PausesStanding:
+        """Ends pauses whose time has come, has the environment's schedules paused or not, and says what is in force."""
 
     @activity.defn
     @abstractmethod

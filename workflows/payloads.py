@@ -17,6 +17,9 @@ __all__ = [
     "LimitedUnits",
     "MaintenanceInput",
     "MaintenanceOutcome",
+    "PauseRef",
+    "PausesRef",
+    "PausesStanding",
     "PlanInput",
     "PlanNotice",
     "PlanOutcome",
@@ -24,6 +27,7 @@ __all__ = [
     "PlanStages",
     "QueryInput",
     "QueryOutcome",
+    "ResumeRef",
     "RunInput",
     "RunNotice",
     "RunOutcome",
@@ -77,6 +81,45 @@ class PlanRef(BaseModel):
     plan_id: str
 
 
+class PauseRef(BaseModel):
+    """A pause of an environment, or of models in it: what `pause` signals and the query shows."""
+
+    pause_id: str
+    environment: str
+    model: str | None = None
+    """A name or a selection; None is the whole environment."""
+    reason: str
+    created_by: str
+    created_at: datetime
+    until: datetime | None = None
+
+
+class ResumeRef(BaseModel):
+    """A pause that somebody has ended: what `resume` signals."""
+
+    environment: str
+    pause_id: str
+    resumed_by: str
+    run_id: str | None = None
+    """The run that evaluates what is due, already recorded; None if the next tick is to do that."""
+
+
+class PausesRef(BaseModel):
+    """Asks how the pauses of an environment stand."""
+
+    environment: str
+    run_id: str
+    """What a run is to be called that evaluates what is due because a pause has ended by itself."""
+
+
+class PausesStanding(BaseModel):
+    """How they stand: the record is the truth, signals may have come in any order."""
+
+    pauses: list[PauseRef] = []
+    run_id: str | None = None
+    """Such a run, to be started."""
+
+
 class EnvironmentState(BaseModel):
     """Input of the environment workflow (what it carries over when it continues as new) and answer of its query."""
 
@@ -85,6 +128,12 @@ class EnvironmentState(BaseModel):
     """Plan ids in the order of their arrival; the first is being applied."""
     applied: int = 0
     """Plans applied since the workflow last continued as new."""
+    pauses: list[PauseRef] = []
+    """The pauses in force."""
+    runs_to_start: list[str] = []
+    """Runs that evaluate what is due because a pause has ended, and are not started yet."""
+    is_unsettled: bool = False
+    """A signal has come of which nothing has followed yet."""
 
 
 class StageKind(StrEnum):
@@ -146,6 +195,8 @@ class StageResult(BaseModel):
     """How a stage ended; `error` is SQLMesh's message, None if it succeeded."""
 
     error: ErrorText | None = None
+    paused: ErrorText | None = None
+    """Why statements of a run were left out: the environment is paused."""
 
 
 class LimitedUnits(BaseModel):
@@ -173,6 +224,8 @@ class UnitGraph(BaseModel):
     """Units of models whose evaluations have a limit, where there are more units than that."""
     error: ErrorText | None = None
     """The preparation failed for good (a signal raised, a macro is broken)."""
+    paused: ErrorText | None = None
+    """Why nothing is to be done: the environment is paused."""
 
 
 class UnitState(StrEnum):
@@ -229,6 +282,8 @@ class UnitResult(BaseModel):
     """With `TROUBLE`: what it was."""
     retry_waits: dict[int, float] = {}
     """With `RETRY`: after how many seconds each of those units is to be tried again."""
+    paused: ErrorText | None = None
+    """Why units of it were left out, where it was because of a pause."""
 
 
 class UnitProgress(BaseModel):
@@ -256,6 +311,8 @@ class Walk(BaseModel):
     """How often units have been tried again because they failed."""
     preempted: bool = False
     """A plan has replaced models of it: what is new in the environment is still to be evaluated."""
+    paused: ErrorText | None = None
+    """Why units of it were left out, where it was because of a pause."""
 
     def numbers(self, state: UnitState) -> list[int]:
         """The units that are in a state."""

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["RunWorkflow"]
 
 _EVENTS = {"success": "run_end", "failed": "run_failure"}
+_BY_OTHERS = "Other plans or runs are evaluating all that is due."
 _STOPPED_ONES = "a-run-that-was-stopped-is-told-of"
 """What patches the histories of runs of whose end nobody was notified, because they were stopped."""
 
@@ -41,6 +42,8 @@ class RunWorkflow(UnitsWorkflow):
 
     _has_notifications = False
     _is_stopped = False
+    _left_out: str | None = None
+    """Why statements of it were left out, if they were."""
 
     @workflow.run
     async def run(self, run: RunInput) -> RunOutcome:
@@ -67,6 +70,8 @@ class RunWorkflow(UnitsWorkflow):
                 # Should an executor have begun with it before it was lost, its record goes.
                 return await self._record(run, "nothing_to_do")
             self._has_notifications = graph.has_notifications
+            if graph.paused:
+                return await self._paused(run, graph.paused)
             if run.round == 1 and not graph.nothing_to_do:
                 await self._notify(run, "run_start")
             if graph.error:
@@ -107,8 +112,9 @@ class RunWorkflow(UnitsWorkflow):
         if failures:
             return await self._record(run, "failed", _failed(failures))
         if not walk.stopped and _is_all_skipped(walk):
-            return await self._record(run, "skipped", "Other plans or runs are evaluating all that is due.")
-        return await self._record(run, "success")
+            return await self._record(run, "skipped", walk.paused or _BY_OTHERS)
+        left_out = walk.paused or self._left_out
+        return await self._record(run, "success", f"Not all of it ran: {left_out}" if left_out else None)
 
     async def _prepare(self, run: RunInput) -> UnitGraph | None:
         if run.trigger == "schedule" and run.round == 1:
@@ -129,7 +135,18 @@ class RunWorkflow(UnitsWorkflow):
             task_queue=ExecutorQueue.RUN,
             **PLANNING,
         )
+        self._left_out = self._left_out or result.paused
         return result.error
+
+    async def _paused(self, run: RunInput, reason: str) -> RunOutcome:
+        if run.round > 1:
+            # What a plan put in place of what it had replaced is left to the run that catches up.
+            if run.failures:
+                return await self._record(run, "failed", _failed(run.failures))
+            return await self._record(run, "success", f"Not all of it ran: {reason}")
+        if run.trigger == "schedule":
+            return await self._record(run, "nothing_to_do")
+        return await self._record(run, "skipped", reason)
 
     async def _nothing_to_do(self, run: RunInput) -> RunOutcome:
         if run.trigger == "schedule":

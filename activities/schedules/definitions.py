@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
+    ScheduleListState,
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleState,
@@ -21,13 +22,15 @@ from workflows.interfaces import CONTROL_QUEUE
 from workflows.payloads import RunInput
 from workflows.run import RunWorkflow
 
-__all__ = ["Definition", "environment_of"]
+__all__ = ["Definition", "environment_of", "is_paused_by_hand"]
 
 _ROOT = "schedule/"
 _CATCH_UP_WINDOW = timedelta(minutes=1)
 """Temporal's default is a year. A run evaluates whatever is due, so that one tick is as good as all: what is missed for
 longer is made up for by maintenance, with one run for each environment."""
 
+_BY_ENVIRONMENT = "The environment is "
+_BY_HAND_TOO = "Paused in Temporal, and the environment is "
 _NAMED_IN_NOTE = 10
 _NAMED_IN_MEMO = 200
 _NAMED_IN_DETAILS = 50
@@ -39,6 +42,10 @@ class Definition:
 
     environment: str
     group: CronGroup
+    pause: str | None = None
+    """Why the environment is paused, if it is."""
+    resumed_at: datetime | None = None
+    """When it was last resumed, if it has been paused."""
 
     @property
     def schedule_id(self) -> str:
@@ -56,11 +63,11 @@ class Definition:
         """By which the schedule is found."""
         return TypedSearchAttributes([SearchAttributePair(ENVIRONMENT, self.environment)])
 
-    def schedule(self, *, is_paused: bool = False) -> Schedule:
-        """The schedule as it should be.
+    def schedule(self, found: ScheduleState | ScheduleListState | None = None) -> Schedule:
+        """The schedule as it should be: paused if its environment is, or if somebody has done so in Temporal.
 
         Args:
-            is_paused: Somebody's decision that is kept.
+            found: How it stands now.
 
         Raises:
             CronNotTranslatableError: If the cron or its timezone is not valid.
@@ -69,13 +76,17 @@ class Definition:
             action=self._action(),
             spec=schedule_spec(self.group.cron, self.group.timezone),
             policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.ALLOW_ALL, catchup_window=_CATCH_UP_WINDOW),
-            state=ScheduleState(note=self.note, paused=is_paused),
+            state=self.state(found),
         )
 
-    @property
-    def note(self) -> str:
-        """What Temporal's Web UI shows beside the schedule."""
-        return f"{self._what}: {_named(self.group.models, _NAMED_IN_NOTE)}"
+    def state(self, found: ScheduleState | ScheduleListState | None) -> ScheduleState:
+        """Whether it should be paused, and what Temporal's Web UI shows beside the schedule."""
+        by_hand = found is not None and is_paused_by_hand(found)
+        note = f"{self._what}: {_named(self.group.models, _NAMED_IN_NOTE)}"
+        if self.pause is not None:
+            # The note is what tells the one from the other when the environment is resumed.
+            note = f"{_BY_HAND_TOO if by_hand else _BY_ENVIRONMENT}{self.pause} {note}"
+        return ScheduleState(note=note, paused=by_hand or self.pause is not None)
 
     @property
     def _what(self) -> str:
@@ -113,6 +124,11 @@ def environment_of(schedule_id: str) -> str | None:
     if not schedule_id.startswith(_ROOT):
         return None
     return schedule_id.removeprefix(_ROOT).partition("/")[0]
+
+
+def is_paused_by_hand(state: ScheduleState | ScheduleListState) -> bool:
+    """Whether somebody has paused a schedule in Temporal, and not only its environment with Tempomesh."""
+    return state.paused and not (state.note or "").startswith(_BY_ENVIRONMENT)
 
 
 def _named(models: Sequence[str], most: int) -> str:

@@ -18,7 +18,7 @@ from temporalio.client import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crons import CronNotTranslatableError, next_instant
-from activities.schedules.definitions import Definition, environment_of
+from activities.schedules.definitions import Definition, environment_of, is_paused_by_hand
 from activities.schedules.drift import has_drifted, seems_unchanged
 from activities.schedules.missed import missed
 from tcloud.wire.environments import CronGroup, ScheduledEnvironment, UnscheduledCron
@@ -53,10 +53,17 @@ class EnvironmentSchedules:
         self._client = client
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def sync(self, environment: str, crons: Sequence[CronGroup]) -> list[UnscheduledCron]:
+    async def sync(
+        self, environment: str, crons: Sequence[CronGroup], pause: str | None = None
+    ) -> list[UnscheduledCron]:
         """Creates, changes and deletes schedules until there is exactly one for each group.
 
         One listing tells what there is; where all is as it should be, nothing is written.
+
+        Args:
+            environment: The environment.
+            crons: Its crons.
+            pause: Why the environment is paused, if it is.
 
         Returns:
             What neither croniter nor Temporal takes; the others are scheduled all the same.
@@ -70,13 +77,13 @@ class EnvironmentSchedules:
             if environment_of(schedule_id) == environment
         }
         changes = _Changes()
-        wanted = _wanted([ScheduledEnvironment(environment=environment, crons=list(crons))], changes)
+        wanted = _wanted([ScheduledEnvironment(environment=environment, crons=list(crons), pause=pause)], changes)
         await self._together(
             [
                 *(
                     self._put(definition, changes)
                     for schedule_id, definition in wanted.items()
-                    if schedule_id not in listed or not seems_unchanged(listed[schedule_id], definition.schedule())
+                    if schedule_id not in listed or not _seems_right(listed[schedule_id], definition)
                 ),
                 *(self._delete(listed[schedule_id], changes) for schedule_id in listed.keys() - wanted.keys()),
             ]
@@ -103,10 +110,7 @@ class EnvironmentSchedules:
         described: dict[str, ScheduleDescription] = {}
 
         async def check(definition: Definition) -> None:
-            found = await self._described(definition.schedule_id)
-            if found is None or await has_drifted(self._client, found.schedule, definition.schedule()):
-                await self._put(definition, changes)
-                found = await self._described(definition.schedule_id)
+            found = await self._put_right(definition, changes)
             if found is not None:
                 described[definition.schedule_id] = found
 
@@ -120,8 +124,23 @@ class EnvironmentSchedules:
             created=sorted(changes.created),
             updated=sorted(changes.updated),
             deleted=sorted(changes.deleted),
-            paused=sorted(schedule_id for schedule_id, found in described.items() if found.schedule.state.paused),
+            paused=sorted(
+                schedule_id for schedule_id, found in described.items() if is_paused_by_hand(found.schedule.state)
+            ),
             caught_up=await self._catch_up(wanted, described, changes.created),
+        )
+
+    async def follow_pause(self, environment: ScheduledEnvironment) -> None:
+        """Has an environment's schedules paused, or not, and leaves the rest to `sync` and `reconcile`.
+
+        Each is looked at: a listing lags behind, and may not know yet of a pause that has just ended.
+
+        Raises:
+            RPCError: If Temporal cannot be reached.
+        """
+        changes = _Changes()
+        await self._together(
+            [self._put_right(definition, changes) for definition in _wanted([environment], changes).values()]
         )
 
     async def has_later_tick(self, tick: TickRef) -> bool:
@@ -181,6 +200,15 @@ class EnvironmentSchedules:
                 raise
             return None
 
+    async def _put_right(self, definition: Definition, changes: _Changes) -> ScheduleDescription | None:
+        found = await self._described(definition.schedule_id)
+        if found is not None:
+            state, wanted = found.schedule.state, definition.schedule(found.schedule.state)
+            if state.paused == wanted.state.paused and not await has_drifted(self._client, found.schedule, wanted):
+                return found
+        await self._put(definition, changes)
+        return await self._described(definition.schedule_id)
+
     async def _put(self, definition: Definition, changes: _Changes) -> None:
         schedule_id = definition.schedule_id
         try:
@@ -220,8 +248,8 @@ class EnvironmentSchedules:
         changes.deleted.append(schedule_id)
         _log.info("schedule_deleted", schedule_id=schedule_id)
 
-    async def _together(self, calls: Iterable[Awaitable[None]]) -> None:
-        async def limited(call: Awaitable[None]) -> None:
+    async def _together(self, calls: Iterable[Awaitable[object]]) -> None:
+        async def limited(call: Awaitable[object]) -> None:
             async with self._limit:
                 await call
 
@@ -241,7 +269,7 @@ def _wanted(environments: Iterable[ScheduledEnvironment], changes: _Changes) -> 
     wanted = {}
     for environment in environments:
         for group in environment.crons:
-            definition = Definition(environment.environment, group)
+            definition = Definition(environment.environment, group, environment.pause, environment.resumed_at)
             try:
                 if next_instant(group.cron, group.timezone, now) is not None and definition.schedule().spec.calendars:
                     wanted[definition.schedule_id] = definition
@@ -255,6 +283,12 @@ def _leave_out(definition: Definition, changes: _Changes, reason: str) -> None:
     changes.left_out.append(UnscheduledCron(**definition.group.model_dump(), reason=reason))
 
 
+def _seems_right(listed: ScheduleListDescription, definition: Definition) -> bool:
+    state = listed.schedule.state if listed.schedule is not None else None
+    wanted = definition.schedule(state)
+    return state is not None and state.paused == wanted.state.paused and seems_unchanged(listed, wanted)
+
+
 def _updated(found: ScheduleUpdateInput, definition: Definition) -> ScheduleUpdate:
     # Whoever paused the schedule by hand meant it.
-    return ScheduleUpdate(schedule=definition.schedule(is_paused=found.description.schedule.state.paused))
+    return ScheduleUpdate(schedule=definition.schedule(found.description.schedule.state))

@@ -36,6 +36,8 @@ def missed(
             for schedule_id in schedule_ids
             for moment in _known(described[schedule_id], is_new=schedule_id not in restored)
         ]
+        # What was due while the environment was paused, whoever resumed it has decided about.
+        known += [resumed for schedule_id in schedule_ids if (resumed := wanted[schedule_id].resumed_at) is not None]
         due = [
             (instant, schedule_id)
             for schedule_id in schedule_ids

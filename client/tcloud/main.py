@@ -24,9 +24,11 @@ _OWN_COMMANDS = {
     "plans": ("tcloud.commands.plans:plans", "Plans: list, show, watch and cancel them."),
     "runs": ("tcloud.commands.runs:runs", "Runs: list, show, start, watch and cancel them, read their logs."),
     "models": ("tcloud.commands.models:models", "Models: what was evaluated, over all runs and plans."),
-    "environments": ("tcloud.commands.environments:environments", "Environments and when they run next."),
+    "environments": ("tcloud.commands.environments:environments", "Environments: when they run next, pause, resume."),
+    "pauses": ("tcloud.commands.pauses:pauses", "Pauses: which environments and models are paused, and why."),
     "schedules": ("tcloud.commands.schedules:schedules", "Schedules: which models run at which cron."),
     "executors": ("tcloud.commands.executors:executors", "Executors and what they serve."),
+    "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }
 _ENTRY_POINTS = "tcloud.commands"

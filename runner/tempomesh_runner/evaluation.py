@@ -160,7 +160,14 @@ class _Unit:
             "audits": [_audit(result) for result in self._evaluator.audits],
             "events": self._events,
             "log": log.getvalue()[-_LOG_CHARACTERS:],
+            "has_code": self._has_code,
         }
+
+    @property
+    def _has_code(self) -> bool:
+        """Whether code of the project's takes part: a Python model, a macro, a materialization of its own."""
+        kind = self._snapshot.model.kind if self._snapshot.is_model else None
+        return bool(getattr(self._snapshot.node, "python_env", None)) or (kind is not None and kind.is_custom)
 
     def _run(self) -> None:
         scheduler = Scheduler(
@@ -289,9 +296,22 @@ class _Unit:
         return snapshots
 
 
+class _Tail(StringIO):
+    """Keeps the last of what is written, however much it is."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if self.tell() > 4 * _LOG_CHARACTERS:
+            kept = self.getvalue()[-_LOG_CHARACTERS:]
+            self.seek(0)
+            self.truncate()
+            super().write(kept)
+        return written
+
+
 @contextmanager
 def _captured_output() -> Iterator[StringIO]:
-    log = StringIO()
+    log = _Tail()
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()

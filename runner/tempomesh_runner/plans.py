@@ -181,7 +181,7 @@ def _refuse_unknown_materializations(plan: EvaluatablePlan) -> None:
             except ConfigError as error:
                 raise ConfigError(
                     f"{snapshot.name}: {error} The folder 'materializations' of a project stays with the project: "
-                    "install a Python package with an entry point 'sqlmesh.materializations' where the executors are."
+                    "name a Python package with an entry point 'sqlmesh.materializations' in sqlmesh-requirements.lock."
                 ) from error
 
 

@@ -10,15 +10,19 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
 import typing as t
+from contextlib import suppress
 from multiprocessing.connection import Client, Connection
+from pathlib import Path
 
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _ZYGOTE = "zygote"
 _ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 
@@ -36,9 +40,13 @@ def main(address: str, authkey_hex: str) -> None:
     os.environ["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] = "true"
     # Imported once, for all children.
     from tempomesh_runner import tasks  # noqa: F401
+    from tempomesh_runner.crons import remember_crons
+    from tempomesh_runner.integrity import remember_code
     from tempomesh_runner.rehearsal import rehearse
 
     rehearse()
+    remember_crons()
+    remember_code()
 
     # What is imported by now lives as long as the processes: no collection of theirs walks through it or copies it, and
     # so do the snapshots that they come to keep, so that it pays to look for garbage rarely.
@@ -55,20 +63,27 @@ def main(address: str, authkey_hex: str) -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _child(address, authkey, command["name"], command["log"])
+                _child(address, authkey, command)
         _reap(control)
 
 
-def _child(address: str, authkey: bytes, name: str, log: str) -> t.NoReturn:
+def _child(address: str, authkey: bytes, command: dict[str, t.Any]) -> t.NoReturn:
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # What a model starts and leaves behind becomes a child of this process, and is found and ended with it.
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    output = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    _limit_memory(command.get("memory_limit"))
     code = 0
     try:
-        _serve(_connect(address, authkey, name))
+        connection = _connect(address, authkey, command["name"])
+        # A process that a model forks must not speak in this one's place.
+        os.register_at_fork(after_in_child=lambda: _leave(connection))
+        _serve(connection)
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -76,6 +91,21 @@ def _child(address: str, authkey: bytes, name: str, log: str) -> t.NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _leave(connection: Connection) -> None:
+    connection.close()
+    with suppress(ValueError):
+        # Its signals would be taken for this process's.
+        signal.set_wakeup_fd(-1)
+
+
+def _limit_memory(limit: str | None) -> None:
+    with suppress(OSError):
+        # If memory runs out all the same, the kernel takes a runner and not the executor.
+        Path("/proc/self/oom_score_adj").write_text("500")
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit), int(limit)))
 
 
 def _serve(executor: Connection) -> None:
@@ -104,9 +134,9 @@ def _serve(executor: Connection) -> None:
             result = worker.run(message["task"], message["arguments"])
         except Exception as error:
             traceback.print_exc()
-            _send(executor, {"failed": describe_error(error)})
+            _send(executor, {"failed": describe_error(error), "spoilt": worker.is_spoilt})
         else:
-            _send(executor, {"done": result})
+            _send(executor, {"done": result, "spoilt": worker.is_spoilt})
 
 
 def _connect(address: str, authkey: bytes, name: str) -> Connection:

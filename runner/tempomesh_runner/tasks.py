@@ -1,5 +1,6 @@
 """The tasks of a runner process, by name."""
 
+import sys
 import typing as t
 from collections.abc import Callable
 
@@ -7,11 +8,12 @@ from sqlmesh.core.notification_target import NotificationEvent
 from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
-from tempomesh_runner import plans, queries, scheduling
+from tempomesh_runner import plans, queries, requirements, scheduling
 from tempomesh_runner.causes import encode_cause, is_retryable
 from tempomesh_runner.console import Event
 from tempomesh_runner.crons import remember_crons
 from tempomesh_runner.evaluation import UnitEvaluator
+from tempomesh_runner.integrity import Integrity
 from tempomesh_runner.process_context import EnvironmentUpdatingError, ProcessContext
 from tempomesh_runner.state import Transport
 
@@ -30,6 +32,18 @@ class Worker:
         remember_crons()
         self._context = ProcessContext(transport, emit)
         self._units = UnitEvaluator(self._context)
+        self._integrity: Integrity | None = None
+        self._has_run_code = False
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether the code of a model has left behind what the next one would meet; says on stderr what it is."""
+        if self._integrity is None or not self._has_run_code:
+            return False
+        changed = self._integrity.changed()
+        if changed:
+            print(f"changed by a model: {', '.join(changed)}", file=sys.stderr)  # noqa: T201 (its log)
+        return bool(changed)
 
     def cancel_queries(self) -> None:
         """Cancels what the current task has running in its warehouses; to be called from another thread."""
@@ -39,6 +53,9 @@ class Worker:
 
     def run(self, task: str, arguments: dict[str, t.Any]) -> dict[str, t.Any]:
         """Executes a task and returns its JSON result; whatever it raises is the task's failure."""
+        if self._integrity is None:
+            self._integrity = Integrity()
+        self._has_run_code = True
         if task == "ping":
             return {}
         if task == "notify":
@@ -51,6 +68,8 @@ class Worker:
                         "gateways": self._context.gateways.describe(),
                         "notifies_of": self._context.notifications.subjects,
                     }
+                case "who_asks":
+                    return requirements.who_asks(self._context, **arguments)
                 case "build_stages":
                     return plans.build_stages(self._context, **arguments)
                 case "apply_stage":
@@ -68,7 +87,9 @@ class Worker:
                 case "answer_query":
                     return queries.answer_query(self._context, **arguments)
                 case "evaluate_unit":
-                    return self._units.evaluate(**arguments)
+                    evaluated = self._units.evaluate(**arguments)
+                    self._has_run_code = evaluated.pop("has_code", False)
+                    return evaluated
         raise SQLMeshError(f"This runner has no task '{task}'.")
 
 

@@ -9,6 +9,7 @@ from server.access import Access, require
 from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
 from server.projects import Role
+from server.pythons import pythons_of_plans
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
 from tcloud.wire.executors import (
@@ -73,9 +74,11 @@ async def control_workers(request: Request, access: Anyone) -> list[ControlWorke
 def heartbeat(request: Request, body: ExecutorHeartbeat, access: ExecutorOnly) -> HeartbeatAnswer:
     with access.database.transaction(access.project) as transaction:
         record_heartbeat(transaction, body)
-        if body.kind is not ExecutorKind.RUN:
-            return HeartbeatAnswer()
-        return HeartbeatAnswer(scheduled=scheduled_plans(transaction, request.app.state.scheduled))
+        scheduled = scheduled_plans(transaction, request.app.state.scheduled)
+        return HeartbeatAnswer(
+            scheduled=scheduled if body.kind is ExecutorKind.RUN else {},
+            python_environments=pythons_of_plans(transaction, scheduled.values()),
+        )
 
 
 @router.get("/gateways", summary="The gateways that live executors serve")

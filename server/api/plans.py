@@ -65,6 +65,8 @@ class Origin(BaseModel):
     default_catalog: str | None = None
     evaluation_policy: str | None = None
     """What the project asks of evaluations: an `EvaluationPolicy` as JSON."""
+    python_version: Annotated[str | None, Query(pattern=r"^3\.\d{1,2}$")] = None
+    """The Python that the project asks for; None leaves it to the executors."""
     sqlmesh_version: str
 
 
@@ -247,6 +249,7 @@ def _accept(access: Access, submission: Submission, body: bytes, origin: Origin)
             gateway=origin.gateway,
             default_catalog=origin.default_catalog,
             evaluation_policy=_policy(origin),
+            python_version=origin.python_version,
             sqlmesh_version=origin.sqlmesh_version,
             created_by=access.client_id,
         )

@@ -62,9 +62,19 @@ async def _temporal(request: Request) -> TemporalGateway:
 Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
-@router.post("/runs", status_code=201, summary="Start a run by hand")
+@router.post(
+    "/runs",
+    status_code=201,
+    summary="Start a run by hand",
+    responses=problems(s409="The environment is paused (`TM-PAUSED`)."),
+)
 async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
-    """The options are those of `sqlmesh run`; 404 also if there is no such environment (`TM-ENVIRONMENT`)."""
+    """The options are those of `sqlmesh run`; 404 also if there is no such environment (`TM-ENVIRONMENT`). It takes an
+    admin to ignore pauses."""
+    if body.ignore_pause and access.role is not Role.ADMIN:
+        raise ApiError(
+            403, "TM-ROLE", f"Client '{access.client_id}' has the role {access.role}; --ignore-pause takes admin."
+        )
     run = await run_in_threadpool(_create, access, body)
     try:
         await temporal.start_run(access.project, run, body)
@@ -154,4 +164,4 @@ def _forget(access: Access, run_id: str) -> None:
 
 def _abort(access: Access, run_id: str) -> Run:
     with access.database.transaction(access.project) as transaction:
-        return abort_run(transaction, run_id, access.client_id)
+        return abort_run(transaction, run_id, f"Cancelled by {access.client_id}.")

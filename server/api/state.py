@@ -17,6 +17,7 @@ from server.access import Access, require
 from server.api.answers import json_body, problems
 from server.errors import ApiError
 from server.housekeeping import lock_against_plans
+from server.pausing import expand_again
 from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
@@ -25,6 +26,8 @@ from server.temporal import TemporalGateway
 from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["state"])
 _log = structlog.get_logger(__name__)
@@ -108,6 +111,7 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     environment = orjson.loads(body)["environment"]
                     answered = answer(transaction.state, method, body)
                     preempt_runs(transaction, str(environment["name"]), str(environment["plan_id"]))
+                    expand_again(transaction, str(environment["name"]))
                     return answered
                 case "get_snapshots_stamp":
                     return stamp_snapshots(transaction, orjson.loads(body)["ids"])
@@ -115,6 +119,12 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     return answer(transaction.state, method, body)
     except SQLMeshError as error:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
+    except (KeyError, TypeError, ValueError) as error:
+        _log.warning("state_call_refused", method=method, exc_info=error)
+        reason = " ".join(str(error).split())
+        raise ApiError(
+            422, "TM-STATE", f"'{method}' cannot be called with these arguments ({type(error).__name__}: {reason})."
+        ) from error
 
 
 def _snapshots(access: Access, body: bytes) -> Iterator[bytes]:

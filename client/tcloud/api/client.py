@@ -14,10 +14,14 @@ from pydantic import BaseModel, TypeAdapter
 from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
+from tcloud.wire.pauses import Pause
+from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.pythons import PythonOfEnvironment
 from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.runs import Evaluation, Run, RunOptions
 
@@ -93,6 +97,7 @@ class Api:
         default_catalog: str | None,
         sqlmesh_version: str,
         evaluation_policy: EvaluationPolicy | None = None,
+        python_version: str | None = None,
     ) -> Plan:
         """Submits an `EvaluatablePlan` as SQLMesh's JSON; the same plan again changes nothing.
 
@@ -102,12 +107,15 @@ class Api:
             default_catalog: That gateway's default catalog.
             sqlmesh_version: The version that made the plan.
             evaluation_policy: What the project asks of evaluations.
+            python_version: The Python that the project asks for.
         """
         params = {"gateway": gateway, "sqlmesh_version": sqlmesh_version}
         if default_catalog is not None:
             params["default_catalog"] = default_catalog
         if evaluation_policy is not None:
             params["evaluation_policy"] = evaluation_policy.model_dump_json(exclude_none=True, exclude_defaults=True)
+        if python_version is not None:
+            params["python_version"] = python_version
         answer = self._send("POST", "plans", content=plan.encode(), params=params)
         return understood(Plan.model_validate_json, answer, self.url)
 
@@ -203,6 +211,10 @@ class Api:
         """One environment."""
         return self._one(Environment, f"environments/{_segment(name)}")
 
+    def python_of_environment(self, name: str) -> PythonOfEnvironment:
+        """What the models of an environment run in, and why."""
+        return self._one(PythonOfEnvironment, f"environments/{_segment(name)}/python")
+
     def invalidate_environment(self, name: str) -> None:
         """Lets an environment expire now, so that the janitor removes it."""
         self._send("POST", f"environments/{_segment(name)}/invalidate")
@@ -214,6 +226,39 @@ class Api:
     def unschedule_environment(self, name: str) -> Environment:
         """Lets an environment's models run only when somebody says so."""
         return Environment.model_validate_json(self._send("POST", f"environments/{_segment(name)}/unschedule").content)
+
+    def pause_environment(self, name: str, request: PauseRequest) -> PauseAnswer:
+        """Pauses an environment."""
+        return self._changed(PauseAnswer, "POST", f"environments/{_segment(name)}/pause", request)
+
+    def resume_environment(self, name: str, *, catch_up: bool) -> ResumeAnswer:
+        """Ends the pause of an environment."""
+        request = ResumeRequest(catch_up=catch_up)
+        return self._changed(ResumeAnswer, "POST", f"environments/{_segment(name)}/resume", request)
+
+    def pauses(self, environment: str | None = None) -> list[Pause]:
+        """The pauses in force."""
+        return self._many(Pause, "pauses", environment=environment)
+
+    def pause_models(self, request: ModelPauseRequest) -> PauseAnswer:
+        """Pauses models of an environment."""
+        return self._changed(PauseAnswer, "POST", "pauses", request)
+
+    def delete_pause(self, pause_id: str, *, catch_up: bool) -> ResumeAnswer:
+        """Ends a pause."""
+        answer = self._send("DELETE", f"pauses/{_segment(pause_id)}", params={"catch_up": catch_up})
+        return understood(ResumeAnswer.model_validate_json, answer, self.url)
+
+    def audit_log(
+        self,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> list[AuditEntry]:
+        """Who did what, newest first."""
+        return self._many(AuditEntry, "audit-log", actor=actor, action=action, subject=subject, limit=limit)
 
     def submit_query(self, request: QueryRequest) -> Query:
         """Has an executor answer a question, or the janitor do its work; the same request again changes nothing."""
@@ -256,6 +301,10 @@ class Api:
     def control_workers(self) -> list[ControlWorker]:
         """Control workers that Temporal has heard of lately; without one, plans and runs wait."""
         return self._many(ControlWorker, "control-workers")
+
+    def _changed(self, model: type[Model], method: str, path: str, request: BaseModel) -> Model:
+        answer = self._send(method, path, content=request.model_dump_json().encode())
+        return understood(model.model_validate_json, answer, self.url)
 
     def _one(self, model: type[Model], path: str) -> Model:
         return understood(model.model_validate_json, self._send("GET", path), self.url)

@@ -88,6 +88,11 @@ class ControlApi:
         body = [event.model_dump(mode="json") for event in events]
         (await self._http.post(f"owners/{owner_id}/events", json=body)).raise_for_status()
 
+    async def settle_pauses(self, environment: str, run_id: str) -> bytes:
+        """Ends pauses of an environment whose time has come, and says which are in force, as JSON."""
+        response = await self._http.post(f"environments/{environment}/pauses/settle", json={"run_id": run_id})
+        return response.raise_for_status().content
+
     async def wanted_schedules(self) -> list[ScheduledEnvironment]:
         """The environments that are scheduled, with their crons."""
         response = (await self._http.post("schedules/wanted")).raise_for_status()

@@ -20,6 +20,7 @@ from tcloud.wire.executions import (
 )
 from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, HeartbeatAnswer
 from tcloud.wire.plans import Plan
+from tcloud.wire.pythons import PinnedPython, PlanPython, PythonRequest
 from tcloud.wire.runs import Run, RunOptions
 
 __all__ = ["ExecutorApi", "RefusedError"]
@@ -98,6 +99,28 @@ class ExecutorApi:
     async def evaluatable(self, plan_id: str) -> bytes:
         """A plan as it was submitted: the JSON of SQLMesh's `EvaluatablePlan`."""
         return await self._send("GET", f"plans/{plan_id}/evaluatable")
+
+    async def put_plan_python(self, plan_id: str, python: PlanPython) -> None:
+        """Notes which Python environment a plan's models run in."""
+        await self._send("PUT", f"plans/{plan_id}/python-environment", python.model_dump_json().encode())
+
+    async def python_environment(self, key: str) -> PinnedPython:
+        """A pinned set by its key."""
+        return PinnedPython.model_validate_json(await self._send("GET", f"python-environments/{key}"))
+
+    async def python_environment_for(self, request: PythonRequest) -> PinnedPython | None:
+        """What a request was resolved to, if it ever was."""
+        try:
+            return PinnedPython.model_validate_json(await self._send("GET", f"python-requests/{request.key}"))
+        except RefusedError as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    async def put_python_environment(self, pinned: PinnedPython) -> PinnedPython:
+        """Keeps what a request was resolved to, and returns what is kept: the first answer to a request stays."""
+        body = pinned.model_dump_json().encode()
+        return PinnedPython.model_validate_json(await self._send("PUT", f"python-requests/{pinned.request.key}", body))
 
     async def put_stages(self, plan_id: str, body: bytes) -> None:
         """Keeps the stages of a plan and their documents."""

@@ -138,6 +138,7 @@ def logs_of_run(run_id: str, model: str | None, evaluation_id: str | None, outpu
     metavar="CODE",
     help="Stop, with this exit code, if a plan changes the environment.",
 )
+@click.option("--ignore-pause", is_flag=True, help="Run whatever is paused; takes the role admin.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Watch it to its end.")
 @output_option
 def start_run(
@@ -149,6 +150,7 @@ def start_run(
     selections: tuple[str, ...],
     no_auto_upstream: bool,
     exit_on_env_update: int | None,
+    ignore_pause: bool,
     follow: bool,
     output: Format,
 ) -> None:
@@ -165,6 +167,7 @@ def start_run(
             ignore_cron=ignore_cron,
             select_models=_selected(api, environment, selections, no_auto_upstream) if selections else None,
             exit_on_env_update=bool(exit_on_env_update),
+            ignore_pause=ignore_pause,
         )
         run = api.start_run(options)
         if follow and output is Format.TABLE:

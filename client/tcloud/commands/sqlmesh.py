@@ -41,6 +41,7 @@ def sqlmesh(arguments: tuple[str, ...]) -> None:
     from tcloud.scheduler import RemoteContext
 
     setattr(sqlmesh_main, "Context", RemoteContext)  # noqa: B010 (SQLMesh does not export what it imports)
+    _add_ignore_pause(sqlmesh_main.cli)
     folders = _prepare(sqlmesh_main.cli, arguments)
     _refuse_ui(sqlmesh_main.cli, arguments, folders)
     _run(sqlmesh_main.cli, arguments, "tcloud sqlmesh", folders)
@@ -98,6 +99,22 @@ def _run(command: click.Group, arguments: tuple[str, ...], name: str, folders: l
         raise TcloudError(f"This needs the Python package '{_package(error)}': install it where tcloud is.") from error
     if isinstance(exit_code, int) and exit_code:
         raise click.exceptions.Exit(exit_code)
+
+
+def _add_ignore_pause(cli: click.Group) -> None:
+    """Gives SQLMesh's `run` the one option that it does not know: it knows no pauses."""
+    from tcloud.scheduler.session import ignore_pauses
+
+    option = click.Option(
+        ["--ignore-pause"],
+        is_flag=True,
+        expose_value=False,
+        callback=lambda _context, _parameter, value: ignore_pauses(value),
+        help="Run whatever is paused; takes the role admin.",
+    )
+    command = cli.commands["run"]
+    if not any(known.name == option.name for known in command.params):
+        command.params.append(option)
 
 
 def _package(error: ModuleNotFoundError) -> str:

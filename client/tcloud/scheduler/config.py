@@ -42,6 +42,8 @@ class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
     """How long it waits before each repetition."""
     evaluation_timeout_seconds: EvaluationTimeoutSeconds = None
     """After how long an evaluation is stopped; None leaves it to the executors."""
+    python_version: str | None = Field(default=None, pattern=r"^3\.\d{1,2}$")
+    """The Python that models run in, of those that are installed where the executors are: `3.12`."""
     models: dict[str, ModelLimits] = Field(default_factory=dict)
     """The same for single models, by their names in the project, and how many evaluations of one run at a time."""
 
@@ -56,6 +58,7 @@ class RemoteCloudSchedulerConfig(SchedulerConfig, BaseConfig):
             gateway=context.selected_gateway,
             default_catalog=context.default_catalog,
             evaluation_policy=self._policy(context),
+            python_version=self.python_version,
         )
 
     def create_state_sync(self, context: "GenericContext[t.Any]") -> StateSync:  # noqa: ARG002 (SQLMesh's signature)

@@ -24,7 +24,7 @@ from tcloud.scheduler.config import RemoteCloudSchedulerConfig
 from tcloud.scheduler.following import SnapshotResolver, detachable, show_events
 from tcloud.scheduler.queries import Answer, ask_of
 from tcloud.scheduler.runs import completion_of, log_nothing_to_do
-from tcloud.scheduler.session import current_session
+from tcloud.scheduler.session import current_session, ignores_pauses
 from tcloud.scheduler.warehouse import RemoteSnapshotEvaluator, RemoteTableDiff, in_wire_form
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.queries import QueryKind
@@ -267,6 +267,7 @@ class RemoteContext(Context):
             ignore_cron=ignore_cron,
             select_models=None if select_models is None else sorted(select_models),
             exit_on_env_update=bool(self._exit_code),
+            ignore_pause=ignores_pauses(),
         )
         api = current_session().api
         try:

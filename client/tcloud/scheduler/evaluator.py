@@ -30,6 +30,7 @@ class RemotePlanEvaluator(PlanEvaluator):
         gateway: The gateway that was selected when the plan was made.
         default_catalog: That gateway's default catalog.
         evaluation_policy: What the project asks of evaluations.
+        python_version: The Python that the project asks for; None leaves it to the executors.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RemotePlanEvaluator(PlanEvaluator):
         gateway: str,
         default_catalog: str | None,
         evaluation_policy: EvaluationPolicy,
+        python_version: str | None = None,
     ):
         self._api = session.api
         self._console = console
@@ -47,6 +49,7 @@ class RemotePlanEvaluator(PlanEvaluator):
         self._gateway = gateway
         self._default_catalog = default_catalog
         self._evaluation_policy = evaluation_policy
+        self._python_version = python_version
 
     def evaluate(self, plan: EvaluatablePlan, circuit_breaker: Callable[[], bool] | None = None) -> None:
         """Submits the plan and follows it to its end; a plan that was submitted before is only followed.
@@ -73,6 +76,7 @@ class RemotePlanEvaluator(PlanEvaluator):
                 default_catalog=self._default_catalog,
                 sqlmesh_version=sqlmesh_version,
                 evaluation_policy=None if self._evaluation_policy.is_empty else self._evaluation_policy,
+                python_version=self._python_version,
             )
         except ConflictError as error:
             kind = ConflictingPlanError if error.error_type == ConflictingPlanError.__name__ else PlanError

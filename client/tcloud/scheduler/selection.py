@@ -1,19 +1,11 @@
-"""Which models of an environment a selection means, told from state alone: no project is needed."""
+"""Which models of an environment `--select-model` means, told from state alone: no project is needed."""
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from sqlglot.errors import SqlglotError
-from sqlmesh.core.model import Model
-from sqlmesh.core.selector import Git, NativeSelector, Selector, parse
-from sqlmesh.core.snapshot import Snapshot
 from sqlmesh.core.state_sync import StateReader
-from sqlmesh.utils import UniqueKeyDict
-from sqlmesh.utils.dag import DAG
-from sqlmesh.utils.errors import SQLMeshError
 
 from tcloud.errors import InvalidError, NotFoundError
+from tempomesh_runner.selection import ModelSelector, NeedsProjectError, SelectionError
 
 __all__ = ["select_models"]
 
@@ -45,57 +37,24 @@ def select_models(
     stored = state.get_environment(environment)
     if stored is None:
         raise NotFoundError(f"Environment '{environment}' was not found.")
-    snapshots = [s for s in state.get_snapshots(stored.snapshots).values() if s.is_model]
-    dag = _dag(snapshots)
-    selector = _selector(state, snapshots, dag, default_catalog)
+    selector = ModelSelector(state.get_snapshots(stored.snapshots).values(), state, default_catalog)
     # One by one, to be able to say which of them means nothing; SQLMesh takes all of them together.
     selected = set().union(*(_expand(selector, selection, environment) for selection in selections))
-    if not no_auto_upstream:
-        selected = set(dag.subdag(*selected))
-    return sorted(selected)
+    return sorted(selected if no_auto_upstream else selector.with_upstream(selected))
 
 
-def _expand(selector: Selector, selection: str, environment: str) -> set[str]:
+def _expand(selector: ModelSelector, selection: str, environment: str) -> set[str]:
     try:
-        needs_files = parse(selection).find(Git) is not None
-        found = set() if needs_files else selector.expand_model_selections([selection])
-    except (SqlglotError, SQLMeshError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidError(f"--select-model '{selection}' cannot be read: {reason}") from error
-    if needs_files:
+        found = selector.expand(selection)
+    except NeedsProjectError as error:
         raise InvalidError(
             f"--select-model '{selection}' needs the project's files: use `tcloud sqlmesh run` in its folder."
-        )
+        ) from error
+    except SelectionError as error:
+        raise InvalidError(f"--select-model '{selection}' cannot be read: {error}") from error
     if not found:
         raise InvalidError(
             f"--select-model '{selection}' matches no model of environment '{environment}'. "
             "Write a model's name as in `schema.model`; `*`, `tag:name`, `+model` and `model+` are understood."
         )
     return found
-
-
-def _dag(snapshots: Collection[Snapshot]) -> DAG[str]:
-    # A snapshot's parents are what its model depends on, as the planner saw it: nothing has to be rendered here,
-    # where the packages that the project's macros import may be missing.
-    dag: DAG[str] = DAG()
-    for snapshot in snapshots:
-        dag.add(snapshot.name, [parent.name for parent in snapshot.parents])
-    return dag
-
-
-def _selector(
-    state: StateReader, snapshots: Collection[Snapshot], dag: DAG[str], default_catalog: str | None
-) -> Selector:
-    models: UniqueKeyDict[str, Model] = UniqueKeyDict("models", **{s.name: s.model for s in snapshots})
-    return _InDialectsOfModels(state, models=models, context_path=Path(), dag=dag, default_catalog=default_catalog)
-
-
-class _InDialectsOfModels(NativeSelector):
-    """Reads names in the models' own dialects: the project's default dialect is not in state, but theirs are."""
-
-    def _pattern_to_model_fqns(self, pattern: str, all_models: dict[str, Any]) -> set[str]:
-        found = set()
-        for dialect in sorted({model.dialect or "" for model in all_models.values()}):
-            self._dialect = dialect
-            found |= super()._pattern_to_model_fqns(pattern, all_models)
-        return found

@@ -11,7 +11,7 @@ from tcloud.errors import InvalidError, NotReachableError
 from tcloud.settings import Settings, load
 from tcloud.wire.executors import Gateway
 
-__all__ = ["Session", "current_session", "current_settings", "select_project"]
+__all__ = ["Session", "current_session", "current_settings", "ignore_pauses", "ignores_pauses", "select_project"]
 
 _GATEWAYS_SECONDS = 30.0
 
@@ -61,12 +61,23 @@ class Session:
 class _Selection:
     project: str | None = None
     folders: tuple[Path, ...] = ()
+    ignores_pauses = False
 
 
 def select_project(project: str | None, folders: Iterable[Path]) -> None:
     """Says which project of `tcloud.yaml` is meant from now on, and where else to look for that file."""
     _Selection.project = project
     _Selection.folders = tuple(folders)
+
+
+def ignore_pauses(ignores: bool) -> None:
+    """Says whether runs of this process start whatever is paused."""
+    _Selection.ignores_pauses = ignores
+
+
+def ignores_pauses() -> bool:
+    """Whether runs of this process start whatever is paused."""
+    return _Selection.ignores_pauses
 
 
 def current_session() -> Session:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
+from tcloud.wire.pauses import Pause
 from tcloud.wire.policies import EvaluationPolicy
 
 __all__ = ["CronGroup", "Environment", "Schedule", "ScheduledEnvironment", "UnscheduledCron"]
@@ -18,6 +19,9 @@ class Environment(BaseModel):
     plan_id: str
     models: int
     paused: bool = False
+    """Whether the whole environment is."""
+    pauses: list[Pause] = []
+    """All that are in force: that of the environment first, then those of models."""
     scheduled: bool = False
     """Whether its models run by themselves."""
     scheduled_by: str | None = None
@@ -29,6 +33,8 @@ class Environment(BaseModel):
     default_catalog: str | None = None
     evaluation_policy: EvaluationPolicy | None = None
     """What the project asked of evaluations when the environment was planned."""
+    python_environment: str | None = None
+    """Key of the Python environment that its models run in; None is the executors' own interpreter."""
 
 
 class CronGroup(BaseModel):
@@ -50,6 +56,10 @@ class ScheduledEnvironment(BaseModel):
 
     environment: str
     crons: list[CronGroup]
+    pause: str | None = None
+    """Why its schedules are paused, if they are; for their notes."""
+    resumed_at: datetime | None = None
+    """When it was last resumed: what was due before then is nobody's tick any more."""
 
 
 class Schedule(BaseModel):

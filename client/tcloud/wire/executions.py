@@ -92,6 +92,8 @@ class Execution(BaseModel):
     naming_info: dict[str, Any]
     gateway: str
     default_catalog: str | None
+    python_environment: str | None = None
+    """Key of the Python environment that its units are evaluated in; None is the executor's own interpreter."""
     start: str | int | None = None
     end: str | int | None = None
     execution_time: str | int
@@ -101,6 +103,8 @@ class Execution(BaseModel):
     selected_models: list[str] | None = None
     is_restatement: bool = False
     has_environment_statements: bool = False
+    ignores_pauses: bool = False
+    """Somebody who may do so has asked for a run whatever is paused."""
     tables_to_create: list[int] = []
     """Positions in `snapshots` whose physical table did not exist when the execution was prepared."""
     auto_restatement_triggers: dict[str, list[str]] = {}
@@ -135,7 +139,8 @@ class Verdict(StrEnum):
     """Another plan or run holds the physical table, another executor is still at the unit, or there are as many
     evaluations of the model as its project allows: ask again."""
     SKIP = "skip"
-    """Leave the unit out: another run waits for its physical table already, or a plan has replaced its model."""
+    """Leave the unit out: another run waits for its physical table already, a plan has replaced its model, or it is
+    paused."""
     FULL = "full"
     """The gateway takes no more concurrent tasks: ask again soon."""
     STOP = "stop"
@@ -158,6 +163,8 @@ class UnitStarted(BaseModel):
     """With `DONE`: how the unit ended. With `SKIP`: `skipped`, or `preempted` by a plan."""
     error_message: str | None = None
     """With `DONE`: why the unit failed. With `SKIP`: why it is left out."""
+    is_paused: bool = False
+    """With `SKIP`: it is left out because of a pause."""
 
 
 class FinishUnit(BaseModel):

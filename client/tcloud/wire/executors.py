@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+from tcloud.wire.pythons import BuiltPython
+
 __all__ = [
     "Bootstrap",
     "ControlWorker",
@@ -47,6 +49,11 @@ class ExecutorHeartbeat(BaseModel):
     status: str = "ready"
     gateways: list[Gateway] = []
     python_environments: list[str] = []
+    """Keys of the Python environments that its processes run in; `executor` is its own interpreter."""
+    pythons: list[BuiltPython] = []
+    """The Python environments that are built where it is."""
+    package_index_error: str | None = None
+    """Why it reaches no package index, if it does not: what is not built yet cannot be built there."""
 
 
 class HeartbeatAnswer(BaseModel):
@@ -55,6 +62,8 @@ class HeartbeatAnswer(BaseModel):
     scheduled: dict[str, str] = {}
     """The environments that are scheduled and not being changed, each with the id of the plan that it is of: told to
     run executors, which read them before their next tick."""
+    python_environments: list[str] = []
+    """Keys of the Python environments of environments that are scheduled: every executor has them built."""
 
 
 class Executor(ExecutorHeartbeat):

@@ -41,6 +41,12 @@ class Plan(BaseModel):
     default_catalog: str | None = None
     evaluation_policy: EvaluationPolicy | None = None
     """What the project asks of evaluations."""
+    requirements: dict[str, str] = {}
+    """The Python packages that its environment asks for, with their versions."""
+    python_version: str | None = None
+    """The Python that its project asks for; None leaves it to the executors."""
+    python_environment: str | None = None
+    """Key of the Python environment that its models run in; None is the executors' own interpreter."""
     stages: list[PlanStage] = []
 
 

@@ -32,6 +32,8 @@ class RunOptions(BaseModel):
     """Fully qualified snapshot names, already expanded by SQLMesh's selector on the client."""
     exit_on_env_update: bool = False
     """Whether the run ends, as `preempted`, when a plan changes the environment; it goes on with what is new if not."""
+    ignore_pause: bool = False
+    """Whether it runs whatever is paused; takes the role `admin`."""
 
 
 class Run(BaseModel):

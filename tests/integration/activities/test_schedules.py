@@ -204,6 +204,50 @@ async def test_what_somebody_paused_stays_paused_and_misses_nothing(client: Clie
     assert (await handle.describe()).schedule.state.paused
 
 
+async def test_a_pause_of_the_environment_is_told_from_one_by_hand(client: Client) -> None:
+    schedules = EnvironmentSchedules(client)
+    await schedules.sync("prod", [DAILY, LAST_FRIDAY])
+    daily, friday = (client.get_schedule_handle(id_of(group)) for group in (DAILY, LAST_FRIDAY))
+    await friday.pause(note="Not now.")
+
+    async def state(handle: ScheduleHandle) -> tuple[bool, str]:
+        found = (await handle.describe()).schedule.state
+        return found.paused, found.note or ""
+
+    running = ScheduledEnvironment(environment="prod", crons=[DAILY, LAST_FRIDAY])
+    paused = running.model_copy(update={"pause": "paused by ada: upgrade (pause 4f20)."})
+    before = await state(daily)
+    await schedules.follow_pause(paused)
+    assert await state(daily) == (True, f"The environment is paused by ada: upgrade (pause 4f20). {before[1]}")
+    assert (await state(friday))[1].startswith("Paused in Temporal, and the environment is paused by ada: upgrade")
+
+    # Nobody resumes it behind Tempomesh's back.
+    await daily.unpause(note="Let it run.")
+
+    async def wanted() -> list[ScheduledEnvironment]:
+        return [paused]
+
+    assert (await schedules.reconcile(wanted)).paused == [id_of(LAST_FRIDAY)]
+    assert (await state(daily))[0]
+
+    await schedules.follow_pause(running)
+    assert await state(daily) == before
+    assert (await state(friday))[0]
+
+
+async def test_what_was_due_during_a_pause_is_not_made_up_for(client: Client) -> None:
+    await EnvironmentSchedules(client).sync("prod", [DAILY])
+    described = {id_of(DAILY): await client.get_schedule_handle(id_of(DAILY)).describe()}
+    later = datetime.now(UTC) + timedelta(days=3)
+
+    def caught_up(resumed_at: datetime | None) -> list[str]:
+        wanted = {id_of(DAILY): Definition("prod", DAILY, resumed_at=resumed_at)}
+        return [environment for environment, _ in missed(wanted, described, (), later)]
+
+    assert caught_up(None) == caught_up(later - timedelta(days=2)) == ["prod"]
+    assert caught_up(later) == []
+
+
 async def test_schedules_of_an_environment_that_is_gone_are_deleted(client: Client) -> None:
     await EnvironmentSchedules(client).sync("prod", [DAILY])
     await EnvironmentSchedules(client).sync("dev", [DAILY])

@@ -4,13 +4,41 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import codec, environments, evaluations, events, executors, plans, public, queries, runs, state, units
+from server.api import (
+    audit_log,
+    codec,
+    environments,
+    evaluations,
+    events,
+    executors,
+    pauses,
+    plans,
+    public,
+    queries,
+    runs,
+    state,
+    units,
+)
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
 ROUTES = sorted(
     (method, route.path)
-    for module in (codec, environments, evaluations, events, executors, plans, public, queries, runs, state, units)
+    for module in (
+        audit_log,
+        codec,
+        environments,
+        evaluations,
+        events,
+        executors,
+        pauses,
+        plans,
+        public,
+        queries,
+        runs,
+        state,
+        units,
+    )
     for route in module.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
@@ -23,6 +51,11 @@ FOR_WHOM = {
     ("POST", "/environments/{name}/invalidate"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/environments/{name}/schedule"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/environments/{name}/unschedule"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/pause"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/resume"): {Role.DEVELOPER, Role.ADMIN},
+    ("POST", "/environments/{name}/pauses/settle"): {Role.WORKER},
+    ("POST", "/pauses"): {Role.DEVELOPER, Role.ADMIN},
+    ("DELETE", "/pauses/{pause_id}"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/schedules/wanted"): {Role.WORKER},
     ("GET", "/plans/{plan_id}/evaluatable"): {Role.EXECUTOR},
     ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
@@ -58,7 +91,17 @@ FOR_WHOM = {
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     filled = path.replace("{index}", "0").replace("{method}", "get_environments")
-    for name in ("plan_id", "run_id", "execution_id", "evaluation_id", "owner_id", "query_id", "name", "environment"):
+    for name in (
+        "plan_id",
+        "run_id",
+        "execution_id",
+        "evaluation_id",
+        "owner_id",
+        "pause_id",
+        "query_id",
+        "name",
+        "environment",
+    ):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
 

@@ -37,8 +37,9 @@ def test_run_executors_are_told_what_to_read(server: RunningServer, executor: ht
     promoted(executor, [snapshot_of("trips")], "plan-1")
     promoted(executor, [snapshot_of("trips")], "plan-2", name="dev")
 
-    assert report_gateway(executor, kind=ExecutorKind.RUN).json() == {"scheduled": {"prod": "plan-1"}}
-    assert report_gateway(executor, kind=ExecutorKind.APPLY).json() == {"scheduled": {}}
+    told = report_gateway(executor, kind=ExecutorKind.RUN).json()
+    assert told == {"scheduled": {"prod": "plan-1"}, "python_environments": []}
+    assert report_gateway(executor, kind=ExecutorKind.APPLY).json()["scheduled"] == {}
 
 
 def test_only_machines_learn_of_temporal_and_its_keys(

@@ -195,14 +195,14 @@ def test_who_cancelled_a_run_is_recorded_whoever_is_first(server: RunningServer)
             begin_run(transaction, run_id, "prod", RunTrigger.MANUAL)
             if workflow_first:
                 set_run_status(transaction, run_id, Status.ABORTED, "The run was cancelled.")
-            run = abort_run(transaction, run_id, "ada")
+            run = abort_run(transaction, run_id, "Cancelled by ada.")
         assert (run.status, run.error_message) == (Status.ABORTED, "Cancelled by ada.")
 
 
 @pytest.mark.usefixtures("recorded")
 def test_a_run_that_is_over_is_not_cancelled_afterwards(server: RunningServer) -> None:
     with server.database.transaction(PROJECT) as transaction:
-        assert abort_run(transaction, "prod-1", "ada").status is Status.SUCCESS
+        assert abort_run(transaction, "prod-1", "Cancelled by ada.").status is Status.SUCCESS
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,10 @@ def test_only_executors_change_state(server: RunningServer, method: str) -> None
 
 
 def test_unknown_calls_are_refused(executor: httpx.Client) -> None:
-    assert executor.post("state/remove_state", json={}).status_code == 404
+    assert executor.post("state/migrate", json={}).status_code == 404
+    for body in (b"{}", b"[", b'{"versions": 1}'):
+        refused = executor.post("state/get_intervals", content=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "TM-STATE"), body
     assert READ_METHODS.isdisjoint(WRITE_METHODS)
 
 
