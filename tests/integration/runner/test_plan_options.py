@@ -162,6 +162,6 @@ def test_a_seed_of_many_rows(tmp_path: Path) -> None:
         "seeds/readings.csv": "reading_id,shop_id\n" + "".join(f"{n},{n % 7}\n" for n in range(100_000)),
         "models/readings.sql": "MODEL (name lab.readings, kind SEED (path '../seeds/readings.csv'));",
     }
-    project = Project(files, {"model_defaults": {"dialect": "duckdb"}})
+    project = Project(files, {"model_defaults": {"dialect": "duckdb", "start": "2025-01-01"}})
     with both_ways(tmp_path, project, one_file, is_forgetful=True) as both:
         assert both.plan("prod", execution_time=f"2025-01-06 {NOON}") is None
