@@ -1,6 +1,5 @@
 """Tables that a plan is about to replace: runs must not take them further while the plan catches up and promotes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from server.database import Transaction
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
+from server.parking import go_next
 from server.schema import claims, plans
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.statuses import Status
@@ -22,14 +22,17 @@ _NEVER: ColumnElement[Any] = literal_column("'infinity'::timestamptz")
 def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: int) -> list[str]:
     """Claims the tables that a promotion replaces, and says for whom it has to wait; repeating it is harmless.
 
-    What is free is held at once, so that nobody begins there any more; the rest is held once it was asked for after
-    those who have it are done. Two plans that each hold what the other wants (environments that share tables) cannot
-    wait for each other: the one that finds it so lets go of everything, and asks again.
+    What is free is held at once, so that nobody begins there any more. Of the rest, if the plan waits for it, the plan is
+    the next in line, and has it once it has asked again after those who have it are done. Two plans that each hold what
+    the other wants (environments that share tables) cannot wait for each other: the one that finds it so lets go of
+    everything, and asks again.
 
     Raises:
         ApiError: 404 if there is no such stage, 409 if the plan is over.
     """
-    tables = _tables(transaction, plan_id, stage_index)
+    stage = orjson.loads(get_document(transaction, DocumentKind.STAGE, f"{plan_id}.{stage_index}"))
+    catch_up = stage.get("catch_up") or {}
+    tables = [(table["name"], table["version"] or "") for table in catch_up.get("replaced", ())]
     _require_in_progress(transaction, plan_id)
     project = transaction.project.namespace
     for model, version in sorted(tables):
@@ -53,18 +56,19 @@ def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: in
             )
         )
     others = transaction.connection.execute(
-        select(claims.c.owner_kind, claims.c.owner_id, claims.c.is_held)
-        .where(
+        select(claims.c.owner_kind, claims.c.owner_id, claims.c.is_held, claims.c.model, claims.c.version).where(
             claims.c.project == project,
             tuple_(claims.c.model, claims.c.version).in_(tables),
             claims.c.owner_id != plan_id,
         )
-        .distinct()
-        .order_by(claims.c.owner_id)
     ).all()
+    if not catch_up.get("waits"):
+        return []
     if any(other.is_held for other in others):
         let_go(transaction, plan_id)
-    return [f"{other.owner_kind} {other.owner_id}" for other in others]
+    for model, version in sorted({(other.model, other.version) for other in others}):
+        go_next(transaction, plan_id, model, version)
+    return sorted({f"{other.owner_kind} {other.owner_id}" for other in others})
 
 
 def let_go(transaction: Transaction, owner_id: str) -> None:
@@ -74,11 +78,6 @@ def let_go(transaction: Transaction, owner_id: str) -> None:
             claims.c.project == transaction.project.namespace, claims.c.owner_id == owner_id, claims.c.is_held
         )
     )
-
-
-def _tables(transaction: Transaction, plan_id: str, stage_index: int) -> Sequence[tuple[str, str]]:
-    stage = orjson.loads(get_document(transaction, DocumentKind.STAGE, f"{plan_id}.{stage_index}"))
-    return [(table["name"], table["version"] or "") for table in (stage.get("catch_up") or {}).get("replaced", ())]
 
 
 def _require_in_progress(transaction: Transaction, plan_id: str) -> None:

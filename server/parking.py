@@ -1,6 +1,7 @@
 """Who waits for a physical table that another plan or run holds: at most one run; a later one leaves the model out.
 
-Plans take no part: a plan cannot leave a model out, and waits for as long as it takes.
+Plans take no part where they evaluate: a plan cannot leave a model out, and waits for as long as it takes. But one that
+is about to promote goes before any run (`go_next`).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from server.database import Transaction
 from server.schema import evaluations, parkings
 from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef
 
-__all__ = ["WAITING_RUN", "forget_parkings", "goes_behind", "leave_parking", "park"]
+__all__ = ["WAITING_RUN", "forget_parkings", "go_next", "goes_behind", "leave_parking", "park"]
 
 _KEPT_FOR = timedelta(minutes=1)
 """A run that waits asks again every few seconds; one that no longer does has lost its place."""
@@ -47,6 +48,16 @@ def park(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) 
     table = {f"p_{column}": value for column, value in key.items()}
     waiting: str | None = transaction.connection.execute(WAITING_RUN, table).scalar()
     return waiting
+
+
+def go_next(transaction: Transaction, plan_id: str, model: str, version: str) -> None:
+    """Puts a plan that is about to replace a table before any run that waits for it."""
+    place = {"owner_id": plan_id, "expires_at": datetime.now(UTC) + _KEPT_FOR}
+    transaction.connection.execute(
+        insert(parkings)
+        .values(project=transaction.project.namespace, model=model, version=version, **place)
+        .on_conflict_do_update(index_elements=["project", "model", "version"], set_=place)
+    )
 
 
 def goes_behind(transaction: Transaction, execution: Execution, snapshot: SnapshotRef) -> bool:

@@ -7,6 +7,7 @@ older fence comes from an executor that lost its lease, and changes nothing.
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from server.claims import claim_table, release_table
@@ -18,7 +19,7 @@ from server.owners import final_status
 from server.parking import goes_behind, leave_parking, park
 from server.preemption import PromotedSnapshots
 from server.runs import set_run_status
-from server.schema import evaluations
+from server.schema import evaluations, plans
 from server.slots import has_room, release_slot, slot_holder, take_slot
 from server.unit_records import Standing, claimed_table, close_record, is_closed, open_record, record_key, standing_of
 from tcloud.wire.executions import (
@@ -77,7 +78,14 @@ def start_unit(
         leave_parking(transaction, execution.owner_id, snapshot)
     elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
         _give_back(transaction, execution, snapshot)
-        return _skipped(transaction, start, execution, unit, snapshot, f"Run {claimed.waiting_run} waits for it.")
+        return _skipped(
+            transaction,
+            start,
+            execution,
+            unit,
+            snapshot,
+            f"{_who(transaction, claimed.waiting_run).capitalize()} waits for it.",
+        )
     if not has_room(transaction, start, snapshot):
         _give_back(transaction, execution, snapshot)
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"the concurrent evaluations of {snapshot.name}")
@@ -140,8 +148,16 @@ def _refused(
     waiting = park(transaction, execution, snapshot)
     if waiting is None:
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=holder)
-    reason = f"It is being evaluated by {holder}, and run {waiting} waits for it."
+    reason = f"It is being evaluated by {holder}, and {_who(transaction, waiting)} waits for it."
     return _skipped(transaction, start, execution, unit, snapshot, reason)
+
+
+def _who(transaction: Transaction, waiting: str) -> str:
+    """Who waits for a table: a run, or a plan that is about to replace it."""
+    is_plan = select(plans.c.plan_id).where(
+        plans.c.project == transaction.project.namespace, plans.c.plan_id == waiting
+    )
+    return f"{'plan' if transaction.connection.execute(is_plan).first() else 'run'} {waiting}"
 
 
 def _never_again(transaction: Transaction, owner_id: str, finish: FinishUnit) -> FinishUnit:

@@ -34,6 +34,9 @@ class CatchUp(t.TypedDict):
     """Kept with a plan's promotion."""
 
     replaced: list[Replaced]
+    waits: bool
+    """Whether the promotion waits for evaluations of the old tables that are in flight. Only with `--no-gaps` would
+    SQLMesh fail because of what they record; otherwise their runs go on with the new tables."""
     stage: dict[str, t.Any]
     """A `BackfillStage` with everything but intervals."""
 
@@ -69,7 +72,7 @@ def replaced_tables(context: ProcessContext, plan: EvaluatablePlan, stages: Sequ
     if not replaced:
         return None
     template = dataclasses.replace(backfill, snapshot_to_intervals={}, selected_snapshot_ids=set())
-    return CatchUp(replaced=replaced, stage=stage_document(template))
+    return CatchUp(replaced=replaced, waits=plan.no_gaps, stage=stage_document(template))
 
 
 def intervals_to_catch_up(

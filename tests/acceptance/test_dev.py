@@ -83,9 +83,7 @@ def test_a_second_stack_is_told_what_is_in_its_way(tempomesh_stack: RunningStack
 @pytest.mark.parametrize(
     ("moment", "number", "code"),
     [
-        ("postgres", signal.SIGINT, 0),
         ("server ", signal.SIGTERM, 0),
-        ("ready\n", signal.SIGINT, 0),
         ("ready\n", signal.SIGKILL, -signal.SIGKILL),
     ],
 )

@@ -19,19 +19,12 @@ NO_TEMPORAL = "Temporal at 127.0.0.1:1 does not answer"
 
 COMMANDS: list[tuple[list[str], int, str]] = [
     (["fetchdf", "SELECT 1"], 4, NO_TEMPORAL),
-    (["janitor"], 4, NO_TEMPORAL),
-    (["audit", "--model", "demo.nosuch"], 1, "Cannot find snapshot"),
     (["table_diff", "prod:nosuch", "demo.totals"], 1, "Could not find environment 'nosuch'"),
     (["ui"], 1, "works with the built-in scheduler only"),
     (["invalidate", "prod"], 1, "Cannot invalidate the production environment"),
     (["migrate"], 0, "nothing is left to migrate"),
     (["rollback"], 1, "restore the server's database from its backup"),
-    (["environments"], 0, "prod"),
-    (["diff", "prod"], 0, ""),
     (["info"], 0, "with the executors (gateway 'warehouse', postgres)"),
-    (["lint"], 0, ""),
-    (["format", "--check"], 1, "need reformatting"),
-    (["render", "demo.totals"], 0, "sqlmesh__demo"),
     (["table_name", "demo.totals"], 0, f"{CATALOG}.sqlmesh__demo.demo__totals__"),
     (["check_intervals"], 0, "demo.orders"),
     (["--gateway", "nope", "plan"], 1, "Missing gateway with name 'nope'"),
@@ -115,9 +108,7 @@ def test_what_the_project_asks_of_evaluations_goes_with_its_plans(here: Machine)
     ("asked", "says"),
     [
         ("retris: 2", "retris"),
-        ("retries: -1", "retries"),
         ("models: {demo.orders: {retries: 1, timeout: 3}}", "timeout"),
-        ("models: {demo.orders: {concurrent_evaluations: 0}}", "concurrent_evaluations"),
         ("models: {demo.order: {retries: 1}}", "'demo.order' is no model of this project"),
     ],
 )

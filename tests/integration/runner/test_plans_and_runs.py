@@ -9,9 +9,9 @@ from tests.integration.runner.both import BothWays, both_ways, one_file
 from tests.integration.runner.projects import SHOP, change_forward_only, change_totals
 
 
-@pytest.fixture(params=["one process", "a process per task"])
-def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BothWays]:
-    with both_ways(tmp_path, SHOP, one_file, is_forgetful=request.param != "one process") as both:
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[BothWays]:
+    with both_ways(tmp_path, SHOP, one_file, is_forgetful=False) as both:
         yield both
 
 

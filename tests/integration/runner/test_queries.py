@@ -98,10 +98,15 @@ def ask_both(both: BothWays, what: Callable[[Context], Any]) -> Any:
     assert told[1] == told[0]
     expected, actual = results
     if isinstance(expected, pd.DataFrame):
-        pd.testing.assert_frame_equal(actual, expected)
+        # Without an order in its query, a warehouse has one of its own each time.
+        pd.testing.assert_frame_equal(_sorted(actual), _sorted(expected))
     else:
         assert actual == expected
     return expected
+
+
+def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(list(frame.columns), key=lambda column: column.map(repr)).reset_index(drop=True)
 
 
 def evaluated(model: str, **how: Any) -> Callable[[Context], Any]:

@@ -361,7 +361,10 @@ def hold(worker: httpx.Client, plan_id: str) -> list[str]:
 def test_plans_that_each_hold_what_the_other_wants(scheduled: RunningServer, apply_executor: httpx.Client) -> None:
     def replacing(*models: str) -> dict[str, Any]:
         tables = [{"name": model, "version": "1"} for model in models]
-        return {"stages": [{"index": 0, "name": "promotion"}], "documents": [{"catch_up": {"replaced": tables}}]}
+        return {
+            "stages": [{"index": 0, "name": "promotion"}],
+            "documents": [{"catch_up": {"replaced": tables, "waits": True}}],
+        }
 
     with scheduled.client(Role.DEVELOPER) as developer, scheduled.client(Role.WORKER) as worker:
         for plan_id, environment in (("plan-1", "one"), ("plan-2", "two")):
