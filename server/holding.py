@@ -22,10 +22,10 @@ _NEVER: ColumnElement[Any] = literal_column("'infinity'::timestamptz")
 def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: int) -> list[str]:
     """Claims the tables that a promotion replaces, and says for whom it has to wait; repeating it is harmless.
 
-    What is free is held at once, so that nobody begins there any more. Of the rest, if the plan waits for it, the plan is
-    the next in line, and has it once it has asked again after those who have it are done. Two plans that each hold what
-    the other wants (environments that share tables) cannot wait for each other: the one that finds it so lets go of
-    everything, and asks again.
+    What is free is held at once, so that nobody begins there any more. Of the rest, if the plan waits for it, the plan
+    is the next in line, and has it once it has asked again after those who have it are done. Two plans that each hold
+    what the other wants (environments that share tables) cannot wait for each other: the one that finds it so lets go
+    of everything, and asks again.
 
     Raises:
         ApiError: 404 if there is no such stage, 409 if the plan is over.
