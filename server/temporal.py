@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -184,18 +184,8 @@ class TemporalGateway:
         handle = (await self.client(project)).get_workflow_handle_for(
             EnvironmentWorkflow.run, _environment_id(environment)
         )
-        async with self._reached():
-            try:
-                await handle.signal(
-                    EnvironmentWorkflow.cancel_plan,
-                    PlanRef(environment=environment, plan_id=plan_id),
-                    rpc_timeout=_CALL_TIMEOUT,
-                )
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                return False
-            return True
+        plan = PlanRef(environment=environment, plan_id=plan_id)
+        return await self._unless_gone(handle.signal(EnvironmentWorkflow.cancel_plan, plan, rpc_timeout=_CALL_TIMEOUT))
 
     async def queue(self, project: Project, environment: str) -> list[str]:
         """The plans of an environment that are not done, the one being applied first; empty if nobody answers."""
@@ -239,14 +229,7 @@ class TemporalGateway:
     async def cancel_run(self, project: Project, run_id: str) -> bool:
         """Asks a run to stop; False if it is over already."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
-        async with self._reached():
-            try:
-                await handle.cancel(rpc_timeout=_CALL_TIMEOUT)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                return False
-            return True
+        return await self._unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
 
     async def start_query(self, project: Project, query: Query) -> None:
         """Has a query answered; repeating it is harmless.
@@ -275,14 +258,7 @@ class TemporalGateway:
     async def cancel_query(self, project: Project, query: Query) -> bool:
         """Asks a query to stop; False if it is over already."""
         handle = (await self.client(project)).get_workflow_handle(_query_workflow_id(query))
-        async with self._reached():
-            try:
-                await handle.cancel(rpc_timeout=_CALL_TIMEOUT)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                return False
-            return True
+        return await self._unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
 
     async def is_housekeeping(self, project: Project) -> bool:
         """Whether the janitor's workflow goes on."""
@@ -293,12 +269,7 @@ class TemporalGateway:
     async def tell_of_release(self, project: Project, run_id: str) -> None:
         """Tells a run that a physical table is free for which it waits; one that is over need not know."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
-        async with self._reached():
-            try:
-                await handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
+        await self._unless_gone(handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT))
 
     async def schedules(self, project: Project) -> list[KeptSchedule]:
         """The schedules of all environments."""
@@ -316,21 +287,29 @@ class TemporalGateway:
         """Has the schedules compared with what they should be now; if that cannot be, the next round does it."""
         with suppress(ApiError):
             client = await self.client(project)
-            async with self._reached():
-                try:
-                    await client.get_schedule_handle(MAINTENANCE).trigger(
-                        # A round that has begun may have asked before the decision was there.
-                        overlap=ScheduleOverlapPolicy.BUFFER_ONE,
-                        rpc_timeout=_CALL_TIMEOUT,
-                    )
-                except RPCError as error:
-                    # No control worker has been here yet; the first one makes the schedule, and a round.
-                    if error.status is not RPCStatusCode.NOT_FOUND:
-                        raise
+            # Where no control worker has been yet, the first one makes the schedule, and a round.
+            await self._unless_gone(
+                client.get_schedule_handle(MAINTENANCE).trigger(
+                    # A round that has begun may have asked before the decision was there.
+                    overlap=ScheduleOverlapPolicy.BUFFER_ONE,
+                    rpc_timeout=_CALL_TIMEOUT,
+                )
+            )
 
     async def close(self) -> None:
         """Forgets the clients, so that their connections close before the loop does."""
         self._clients.clear()
+
+    async def _unless_gone(self, call: Awaitable[None]) -> bool:
+        """Says something to a workflow or schedule; False if Temporal has none of that id, or it is over."""
+        async with self._reached():
+            try:
+                await call
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return False
+            return True
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[None]:
