@@ -78,14 +78,8 @@ def start_unit(
         leave_parking(transaction, execution.owner_id, snapshot)
     elif claimed.waiting_run is not None and goes_behind(transaction, execution, snapshot):
         _give_back(transaction, execution, snapshot)
-        return _skipped(
-            transaction,
-            start,
-            execution,
-            unit,
-            snapshot,
-            f"{_who(transaction, claimed.waiting_run).capitalize()} waits for it.",
-        )
+        reason = f"{_who(transaction, claimed.waiting_run)} waits for it."
+        return _skipped(transaction, start, execution, unit, snapshot, reason[0].upper() + reason[1:])
     if not has_room(transaction, start, snapshot):
         _give_back(transaction, execution, snapshot)
         return UnitStarted(verdict=Verdict.CLAIMED, claimed_by=f"the concurrent evaluations of {snapshot.name}")
