@@ -20,7 +20,7 @@ __all__ = [
     "all_environments",
     "environment_crons",
     "one_environment",
-    "planned_catalog",
+    "planned_with",
     "scheduled_plans",
     "summary_of",
     "wanted_schedules",
@@ -107,14 +107,19 @@ def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
     )
 
 
-def planned_catalog(transaction: Transaction, name: str) -> str | None:
-    """The default catalog that an environment was planned with.
-
-    Raises:
-        ApiError: 404 if there is none of that name.
-    """
-    catalog: str | None = _planned_with(transaction, summary_of(transaction, name)).get("default_catalog")
-    return catalog
+def planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:
+    """What is known of the plan that the environment is of, or else of its last successful one."""
+    row = transaction.connection.execute(
+        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy, plans.c.python_environment)
+        .where(
+            plans.c.project == transaction.project.namespace,
+            plans.c.environment == summary.name,
+            (plans.c.plan_id == summary.plan_id) | (plans.c.status == Status.SUCCESS.value),
+        )
+        .order_by((plans.c.plan_id == summary.plan_id).desc(), plans.c.created_at.desc())
+        .limit(1)
+    ).first()
+    return dict(row._mapping) if row is not None else {}
 
 
 def _living(transaction: Transaction) -> list[EnvironmentSummary]:
@@ -142,20 +147,5 @@ def _environment(
         paused=is_paused,
         pauses=pauses,
         next_run_at=next_tick(facts.crons) if decision.is_scheduled and not is_paused else None,
-        **_planned_with(transaction, summary),
+        **planned_with(transaction, summary),
     )
-
-
-def _planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:
-    """What is known of the plan that the environment is of, or else of its last successful one."""
-    row = transaction.connection.execute(
-        select(plans.c.gateway, plans.c.default_catalog, plans.c.evaluation_policy, plans.c.python_environment)
-        .where(
-            plans.c.project == transaction.project.namespace,
-            plans.c.environment == summary.name,
-            (plans.c.plan_id == summary.plan_id) | (plans.c.status == Status.SUCCESS.value),
-        )
-        .order_by((plans.c.plan_id == summary.plan_id).desc(), plans.c.created_at.desc())
-        .limit(1)
-    ).first()
-    return dict(row._mapping) if row is not None else {}

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from server.audit_log import BY_ITSELF, add_entry
 from server.database import Transaction
-from server.environments import planned_catalog, summary_of
+from server.environments import planned_with, summary_of
 from server.errors import ApiError
 from server.pause_notices import leave_notice
 from server.pauses import IN_FORCE, as_pause, leave_out, pause_of, pauses_in
@@ -238,7 +238,8 @@ def _expand(
     """What a selection means, and all that is downstream of it."""
     stored = transaction.state.get_environment(environment)
     snapshots = transaction.state.get_snapshots(stored.snapshots).values() if stored is not None else []
-    selector = ModelSelector(list(snapshots), transaction.state, planned_catalog(transaction, environment))
+    catalog = planned_with(transaction, summary_of(transaction, environment)).get("default_catalog")
+    selector = ModelSelector(list(snapshots), transaction.state, catalog)
     try:
         found = selector.expand(selection)
     except NeedsProjectError as error:

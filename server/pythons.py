@@ -7,12 +7,11 @@ from sqlalchemy import select, update
 
 from server.database import Transaction
 from server.documents import DocumentKind, find_document, get_document, put_document, put_first
-from server.environments import summary_of
+from server.environments import planned_with, summary_of
 from server.errors import ApiError
 from server.executors import known_executors
 from server.schema import plans
 from tcloud.wire.pythons import PinnedPython, PlanPython, PythonOfEnvironment, Requirement
-from tcloud.wire.statuses import Status
 from tempomesh_runner.requirements import asking_models
 
 __all__ = ["answered_request", "keep_python", "pinned_python", "python_of", "pythons_of_plans", "set_plan_python"]
@@ -87,7 +86,7 @@ def python_of(transaction: Transaction, environment: str) -> PythonOfEnvironment
     """
     summary = summary_of(transaction, environment)
     shown = PythonOfEnvironment(environment=environment, plan_id=summary.plan_id)
-    key = _key_of(transaction, environment, summary.plan_id)
+    key = planned_with(transaction, summary).get("python_environment")
     document = find_document(transaction, DocumentKind.PYTHON, key) if key is not None else None
     if document is None:
         return shown
@@ -123,17 +122,3 @@ def _asking(
     snapshots = transaction.state.get_snapshots(stored.snapshots).values()
     modules = orjson.loads(find_document(transaction, DocumentKind.PYTHON_MODULES, key) or b"{}")
     return asking_models(snapshots, packages, modules)
-
-
-def _key_of(transaction: Transaction, environment: str, plan_id: str) -> str | None:
-    """The set of the plan that the environment is of, or else of its last successful one."""
-    return transaction.connection.execute(
-        select(plans.c.python_environment)
-        .where(
-            plans.c.project == transaction.project.namespace,
-            plans.c.environment == environment,
-            (plans.c.plan_id == plan_id) | (plans.c.status == Status.SUCCESS.value),
-        )
-        .order_by((plans.c.plan_id == plan_id).desc(), plans.c.created_at.desc())
-        .limit(1)
-    ).scalar()
