@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Row, delete, exists, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlmesh.utils.date import to_datetime, validate_date_range
 
 from server.database import Transaction
@@ -76,35 +76,14 @@ def create_run(transaction: Transaction, options: RunOptions, created_by: str) -
             f"`tcloud environments resume {options.environment}`, or give --ignore-pause if you may.",
         )
     run_id = f"{options.environment}-manual-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
-    transaction.connection.execute(
-        insert(runs).values(
-            project=transaction.project.namespace,
-            run_id=run_id,
-            environment=options.environment,
-            status=Status.SCHEDULED.value,
-            trigger=RunTrigger.MANUAL.value,
-            created_by=created_by,
-            options=options.model_dump(mode="json"),
-        )
-    )
+    transaction.connection.execute(_scheduled(transaction, run_id, RunTrigger.MANUAL, options, created_by))
     return one_run(transaction, run_id)
 
 
 def create_catch_up_run(transaction: Transaction, environment: str, run_id: str, created_by: str) -> None:
     """Records a run that is about to be started because a pause has ended; repeating it is harmless."""
-    transaction.connection.execute(
-        insert(runs)
-        .values(
-            project=transaction.project.namespace,
-            run_id=run_id,
-            environment=environment,
-            status=Status.SCHEDULED.value,
-            trigger=RunTrigger.RESUME.value,
-            created_by=created_by,
-            options=RunOptions(environment=environment).model_dump(mode="json"),
-        )
-        .on_conflict_do_nothing()
-    )
+    statement = _scheduled(transaction, run_id, RunTrigger.RESUME, RunOptions(environment=environment), created_by)
+    transaction.connection.execute(statement.on_conflict_do_nothing())
 
 
 def active_runs(transaction: Transaction, environment: str) -> list[str]:
@@ -259,6 +238,20 @@ def set_run_status(transaction: Transaction, run_id: str, status: str, error: st
     )
     if final.is_final:
         close_owner(transaction, run_id)
+
+
+def _scheduled(
+    transaction: Transaction, run_id: str, trigger: RunTrigger, options: RunOptions, created_by: str
+) -> Insert:
+    return insert(runs).values(
+        project=transaction.project.namespace,
+        run_id=run_id,
+        environment=options.environment,
+        status=Status.SCHEDULED.value,
+        trigger=trigger.value,
+        created_by=created_by,
+        options=options.model_dump(mode="json"),
+    )
 
 
 def _check_times(options: RunOptions) -> None:
