@@ -15,7 +15,6 @@ from workflows.interfaces import ControlActivities
 from workflows.payloads import (
     EnvironmentRef,
     ExecutionRef,
-    HoldRef,
     HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
@@ -25,6 +24,7 @@ from workflows.payloads import (
     QueryInput,
     QueryOutcome,
     RunOutcome,
+    StageRef,
     StageStatus,
     TickRef,
 )
@@ -57,12 +57,8 @@ class ServerBackedControlActivities(ControlActivities):
         await _recorded(self._api.stage_status(stage.plan_id, stage.index, stage.status, stage.error))
 
     @activity.defn
-    async def hold_tables(self, stage: HoldRef) -> HoldResult:
+    async def hold_tables(self, stage: StageRef) -> HoldResult:
         held = await _recorded(self._api.hold_tables(stage.plan_id, stage.index))
-        if held.waiting_for and stage.is_first:
-            message = f"Waiting for {', '.join(held.waiting_for)} to finish with tables that this plan replaces..."
-            event = ConsoleEvent(type="log_status_update", payload={"message": message})
-            await _recorded(self._api.owner_events(stage.plan_id, [event]))
         return HoldResult(is_held=not held.waiting_for)
 
     @activity.defn

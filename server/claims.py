@@ -5,19 +5,42 @@ flight on the table. A claim that is held has no lease: it lives until its owner
 locks a claim and a record locks the claim first.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, or_, select
+from sqlalchemy import (
+    ColumnCollection,
+    ColumnElement,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from server.database import Transaction
 from server.parking import WAITING_RUN
 from server.schema import claims, evaluations
-from tcloud.wire.executions import Execution, SnapshotRef
+from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef
 from tcloud.wire.statuses import Status
 
-__all__ = ["TableClaim", "claim_table", "lock_claims", "release_idle_claims", "release_table"]
+__all__ = [
+    "HeldByOthers",
+    "TableClaim",
+    "claim_table",
+    "hold_tables",
+    "let_go",
+    "lock_claims",
+    "release_idle_claims",
+    "release_table",
+]
+
+_NEVER: ColumnElement[Any] = literal_column("'infinity'::timestamptz")
 
 
 class TableClaim(NamedTuple):
@@ -27,6 +50,17 @@ class TableClaim(NamedTuple):
     """The plan or run that has it; None if it is the asker's now."""
     waiting_run: str | None = None
     """The run that waits for it."""
+
+
+class HeldByOthers(NamedTuple):
+    """A claim that stands in the way of one who wants to hold the table."""
+
+    owner_kind: str
+    owner_id: str
+    model: str
+    version: str
+    is_held: bool
+    """It has no lease either: only its owner's end, or its letting go, ends it."""
 
 
 def claim_table(transaction: Transaction, execution: Execution, snapshot: SnapshotRef, expires: datetime) -> TableClaim:
@@ -53,6 +87,59 @@ def claim_table(transaction: Transaction, execution: Execution, snapshot: Snapsh
         )
     ).first()
     return TableClaim(holder=f"{row.owner_kind} {row.owner_id}" if row is not None else "another plan or run")
+
+
+def hold_tables(
+    transaction: Transaction, owner_kind: OwnerKind, owner_id: str, tables: Iterable[tuple[str, str]]
+) -> list[HeldByOthers]:
+    """Claims physical tables, by name and version, without a lease: those that are free, and those that become so.
+
+    Returns:
+        The others that have some of them.
+    """
+    project = transaction.project.namespace
+    # One order for all who lock several.
+    wanted = sorted(tables)
+    values = [
+        {
+            "project": project,
+            "model": model,
+            "version": version,
+            "owner_kind": owner_kind.value,
+            "owner_id": owner_id,
+            "lease_expires_at": _NEVER,
+            "is_held": True,
+        }
+        for model, version in wanted
+    ]
+    taken = ("owner_kind", "owner_id", "lease_expires_at", "is_held")
+    statement = insert(claims).values(values)
+    transaction.connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["project", "model", "version"],
+            set_={column: statement.excluded[column] for column in taken},
+            where=_may_take(statement.excluded),
+        )
+    )
+    others = transaction.connection.execute(
+        select(claims.c.owner_kind, claims.c.owner_id, claims.c.model, claims.c.version, claims.c.is_held)
+        .where(
+            claims.c.project == project,
+            tuple_(claims.c.model, claims.c.version).in_(wanted),
+            claims.c.owner_id != owner_id,
+        )
+        .order_by(claims.c.model, claims.c.version)
+    )
+    return [HeldByOthers(*row) for row in others]
+
+
+def let_go(transaction: Transaction, owner_id: str) -> None:
+    """Ends what an owner holds."""
+    transaction.connection.execute(
+        delete(claims).where(
+            claims.c.project == transaction.project.namespace, claims.c.owner_id == owner_id, claims.c.is_held
+        )
+    )
 
 
 def lock_claims(transaction: Transaction, owner_id: str) -> None:
@@ -83,6 +170,11 @@ def release_idle_claims(transaction: Transaction, owner_id: str) -> None:
     transaction.connection.execute(_RELEASE_IDLE, parameters)
 
 
+def _may_take(asker: ColumnCollection[str, ColumnElement[Any]]) -> ColumnElement[bool]:
+    """Whether a claim is the asker's already, or over."""
+    return or_(claims.c.owner_id == asker["owner_id"], claims.c.lease_expires_at < func.now())
+
+
 # Built once, because every unit passes here: see `server.unit_records`.
 _insert = insert(claims)
 _CLAIM = _insert.on_conflict_do_update(
@@ -92,7 +184,7 @@ _CLAIM = _insert.on_conflict_do_update(
         "owner_id": _insert.excluded.owner_id,
         "lease_expires_at": _insert.excluded.lease_expires_at,
     },
-    where=or_(claims.c.owner_id == _insert.excluded.owner_id, claims.c.lease_expires_at < func.now()),
+    where=_may_take(_insert.excluded),
 ).returning(WAITING_RUN.scalar_subquery().label("waiting_run"))
 
 _RELEASE_IDLE = delete(claims).where(

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import orjson
-from sqlalchemy import select, text
+from sqlalchemy import exists, select, text
 
 from server.database import Transaction
 from server.schema import events
 from tcloud.wire.executions import ConsoleEvent
 
-__all__ = ["append_events", "events_after"]
+__all__ = ["append_events", "events_after", "say_once"]
 
 # One statement, because every unit appends events.
 _APPEND = text(
@@ -42,6 +42,19 @@ def append_events(transaction: Transaction, owner_id: str, appended: Sequence[Co
         "appended": orjson.dumps([[event.type, event.payload] for event in appended]).decode(),
     }
     transaction.connection.execute(_APPEND, parameters)
+
+
+def say_once(transaction: Transaction, owner_id: str, message: str) -> None:
+    """Tells whoever watches a plan or query something that is true for a while, unless they were told."""
+    told = select(
+        exists().where(
+            events.c.project == transaction.project.namespace,
+            events.c.owner_id == owner_id,
+            events.c.payload["message"].astext == message,
+        )
+    )
+    if not transaction.connection.execute(told).scalar():
+        append_events(transaction, owner_id, [ConsoleEvent(type="log_status_update", payload={"message": message})])
 
 
 def events_after(

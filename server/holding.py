@@ -1,22 +1,19 @@
 """Tables that a plan is about to replace: runs must not take them further while the plan catches up and promotes."""
 
-from typing import Any
-
 import orjson
-from sqlalchemy import ColumnElement, delete, func, literal_column, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 
+from server.claims import hold_tables, let_go
 from server.database import Transaction
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
+from server.events import say_once
 from server.parking import go_next
-from server.schema import claims, plans
+from server.schema import plans
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.statuses import Status
 
-__all__ = ["hold_replaced_tables", "let_go"]
-
-_NEVER: ColumnElement[Any] = literal_column("'infinity'::timestamptz")
+__all__ = ["hold_replaced_tables"]
 
 
 def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: int) -> list[str]:
@@ -34,50 +31,21 @@ def hold_replaced_tables(transaction: Transaction, plan_id: str, stage_index: in
     catch_up = stage.get("catch_up") or {}
     tables = [(table["name"], table["version"] or "") for table in catch_up.get("replaced", ())]
     _require_in_progress(transaction, plan_id)
-    project = transaction.project.namespace
-    for model, version in sorted(tables):
-        statement = insert(claims).values(
-            project=project,
-            model=model,
-            version=version,
-            owner_kind=OwnerKind.PLAN.value,
-            owner_id=plan_id,
-            lease_expires_at=_NEVER,
-            is_held=True,
-        )
-        transaction.connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["project", "model", "version"],
-                set_={
-                    column: statement.excluded[column]
-                    for column in ("owner_kind", "owner_id", "lease_expires_at", "is_held")
-                },
-                where=or_(claims.c.owner_id == plan_id, claims.c.lease_expires_at < func.now()),
-            )
-        )
-    others = transaction.connection.execute(
-        select(claims.c.owner_kind, claims.c.owner_id, claims.c.is_held, claims.c.model, claims.c.version).where(
-            claims.c.project == project,
-            tuple_(claims.c.model, claims.c.version).in_(tables),
-            claims.c.owner_id != plan_id,
-        )
-    ).all()
+    others = hold_tables(transaction, OwnerKind.PLAN, plan_id, tables) if tables else []
     if not catch_up.get("waits"):
         return []
     if any(other.is_held for other in others):
         let_go(transaction, plan_id)
     for model, version in sorted({(other.model, other.version) for other in others}):
         go_next(transaction, plan_id, model, version)
-    return sorted({f"{other.owner_kind} {other.owner_id}" for other in others})
-
-
-def let_go(transaction: Transaction, owner_id: str) -> None:
-    """Ends what an owner holds."""
-    transaction.connection.execute(
-        delete(claims).where(
-            claims.c.project == transaction.project.namespace, claims.c.owner_id == owner_id, claims.c.is_held
+    waiting_for = sorted({f"{other.owner_kind} {other.owner_id}" for other in others})
+    if waiting_for:
+        say_once(
+            transaction,
+            plan_id,
+            f"Waiting for {', '.join(waiting_for)} to finish with tables that this plan replaces...",
         )
-    )
+    return waiting_for
 
 
 def _require_in_progress(transaction: Transaction, plan_id: str) -> None:

@@ -4,18 +4,16 @@ Both record that they begin; the lock here makes one of them see the other's rec
 stopped by it, and the janitor, which takes seconds, does not keep plans from beginning before it has begun itself.
 """
 
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import select, text, update
 
 from server.database import Transaction
 from server.errors import ApiError
-from server.events import append_events
 from server.queries import one_query, set_query_status
-from server.schema import events, plans, queries, runs
-from tcloud.wire.executions import ConsoleEvent
+from server.schema import plans, queries, runs
 from tcloud.wire.queries import QueryKind
 from tcloud.wire.statuses import Status
 
-__all__ = ["abandon_housekeeping", "begin_housekeeping", "lock_against_plans", "say_once", "what_plans_wait_for"]
+__all__ = ["abandon_housekeeping", "begin_housekeeping", "lock_against_plans", "what_plans_wait_for"]
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:project, 7263548113))")
 _HOUSEKEEPING = tuple(kind.value for kind in QueryKind if kind.is_housekeeping)
@@ -76,19 +74,6 @@ def abandon_housekeeping(transaction: Transaction) -> None:
             status=Status.ABORTED.value, end_at=text("now()"), error_message="Its workflow was terminated in Temporal."
         )
     )
-
-
-def say_once(transaction: Transaction, owner_id: str, message: str) -> None:
-    """Tells whoever watches a plan or query something that is true for a while, unless they were told."""
-    told = select(
-        exists().where(
-            events.c.project == transaction.project.namespace,
-            events.c.owner_id == owner_id,
-            events.c.payload["message"].astext == message,
-        )
-    )
-    if not transaction.connection.execute(told).scalar():
-        append_events(transaction, owner_id, [ConsoleEvent(type="log_status_update", payload={"message": message})])
 
 
 def _lock(transaction: Transaction) -> None:

@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import case, func, literal, select, union_all, update
 
-from server.claims import lock_claims, release_idle_claims
+from server.claims import let_go, lock_claims, release_idle_claims
 from server.database import Transaction
 from server.errors import ApiError
-from server.holding import let_go
 from server.parking import forget_parkings
 from server.schema import evaluations, plans, queries, runs
 from tcloud.wire.statuses import Status

@@ -12,7 +12,6 @@ from workflows.payloads import (
     CatchUpRef,
     EnvironmentRef,
     ExecutionRef,
-    HoldRef,
     HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
@@ -125,7 +124,7 @@ class ControlActivities(ABC):
 
     @activity.defn
     @abstractmethod
-    async def hold_tables(self, stage: HoldRef) -> HoldResult:
+    async def hold_tables(self, stage: StageRef) -> HoldResult:
         """Keeps runs away from the tables that a promotion replaces, until the plan is over."""
 
     @activity.defn

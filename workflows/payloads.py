@@ -178,13 +178,6 @@ class CatchUpRef(StageRef):
     round: int
 
 
-class HoldRef(StageRef):
-    """Names the tables that a promotion replaces."""
-
-    is_first: bool
-    """Whoever watches is told for whom the plan waits: once."""
-
-
 class HoldResult(BaseModel):
     """Whether nobody else has any of the tables."""
 

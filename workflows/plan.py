@@ -13,7 +13,6 @@ with workflow.unsafe.imports_passed_through():
         CatchUpRef,
         EnvironmentRef,
         ExecutionRef,
-        HoldRef,
         PlanInput,
         PlanNotice,
         PlanOutcome,
@@ -217,15 +216,10 @@ class PlanWorkflow(UnitsWorkflow):
 
 
 async def _hold_tables(stage: StageRef) -> None:
-    wait, is_first = _FIRST_WAIT, True
-    while True:
-        result = await workflow.execute_activity_method(
-            ControlActivities.hold_tables, HoldRef(**stage.model_dump(), is_first=is_first), **RECORD
-        )
-        if result.is_held:
-            return
+    wait = _FIRST_WAIT
+    while not (await workflow.execute_activity_method(ControlActivities.hold_tables, stage, **RECORD)).is_held:
         await workflow.sleep(wait)
-        wait, is_first = min(wait * 1.5, _LONGEST_WAIT), False
+        wait = min(wait * 1.5, _LONGEST_WAIT)
 
 
 async def _record_stages(*statuses: StageStatus) -> None:

@@ -15,8 +15,9 @@ from server.api.answers import problems
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.evaluations import evaluations_of
+from server.events import say_once
 from server.holding import hold_replaced_tables
-from server.housekeeping import abandon_housekeeping, say_once, what_plans_wait_for
+from server.housekeeping import abandon_housekeeping, what_plans_wait_for
 from server.plans import (
     StageDocuments,
     Submission,

@@ -13,7 +13,8 @@ from server.access import Access, require
 from server.api.answers import json_body, problems
 from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
-from server.housekeeping import begin_housekeeping, say_once
+from server.events import say_once
+from server.housekeeping import begin_housekeeping
 from server.projects import Role
 from server.queries import accept_query, forget_documents, forget_query, one_query, set_query_status
 from server.settings import ServerSettings
