@@ -20,6 +20,7 @@ from stack.ports import free_ports
 from tcloud.wire.executors import ExecutorHeartbeat, ExecutorKind, Gateway
 from tests.eventually import eventually
 from tests.fixtures import databases
+from tests.fixtures.temporal import TemporalServer
 
 CODEC_KEYS = {"test": base64.b64encode(bytes(32)).decode()}
 PROJECT = Project("local", "main")
@@ -81,6 +82,21 @@ def server(database: databases.Database, tmp_path: Path) -> Iterator[RunningServ
     """A server without a Temporal."""
     (nowhere,) = free_ports(1)
     with serving(database.url, tmp_path, PROJECT.namespace, f"127.0.0.1:{nowhere}") as running:
+        yield running
+
+
+@pytest.fixture
+async def namespace(temporal: TemporalServer) -> str:
+    """A namespace that no other test has."""
+    return await temporal.fresh_namespace()
+
+
+@pytest.fixture
+def scheduled(
+    database: databases.Database, tmp_path: Path, temporal: TemporalServer, namespace: str
+) -> Iterator[RunningServer]:
+    """A server with a Temporal."""
+    with serving(database.url, tmp_path, namespace, temporal.address) as running:
         yield running
 
 

@@ -1,45 +1,21 @@
 """Every route has a door, and the door knows who is who."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from server.api import (
-    audit_log,
-    codec,
-    environments,
-    evaluations,
-    events,
-    executors,
-    pauses,
-    plans,
-    public,
-    queries,
-    runs,
-    state,
-    units,
-)
+from server import api
 from server.projects import Role
 from tests.integration.server.conftest import RunningServer
 
 ROUTES = sorted(
     (method, route.path)
-    for module in (
-        audit_log,
-        codec,
-        environments,
-        evaluations,
-        events,
-        executors,
-        pauses,
-        plans,
-        public,
-        queries,
-        runs,
-        state,
-        units,
-    )
-    for route in module.router.routes
+    for module in iter_modules(api.__path__, f"{api.__name__}.")
+    if (router := getattr(import_module(module.name), "router", None))
+    for route in router.routes
     if isinstance(route, APIRoute)
     for method in route.methods or ()
 )
@@ -57,6 +33,9 @@ FOR_WHOM = {
     ("POST", "/pauses"): {Role.DEVELOPER, Role.ADMIN},
     ("DELETE", "/pauses/{pause_id}"): {Role.DEVELOPER, Role.ADMIN},
     ("POST", "/schedules/wanted"): {Role.WORKER},
+    ("GET", "/python-requests/{key}"): {Role.EXECUTOR},
+    ("PUT", "/python-requests/{key}"): {Role.EXECUTOR},
+    ("PUT", "/plans/{plan_id}/python-environment"): {Role.EXECUTOR},
     ("GET", "/plans/{plan_id}/evaluatable"): {Role.EXECUTOR},
     ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
     ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},

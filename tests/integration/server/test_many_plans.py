@@ -1,33 +1,19 @@
 """Two hundred plans at the same moment, ten for each environment: each is queued once, in the order of its arrival."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from server.projects import Role
 from tcloud.wire.plans import Plan
-from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
-from tests.integration.server.conftest import RunningServer, report_gateway, serving
+from tests.integration.server.conftest import RunningServer, report_gateway
 from tests.integration.server.test_plans import ORIGIN, control_worker
 
 pytestmark = pytest.mark.xdist_group("temporal")
 
 ENVIRONMENTS, EACH = 20, 10
-
-
-@pytest.fixture
-async def namespace(temporal: TemporalServer) -> str:
-    return await temporal.fresh_namespace()
-
-
-@pytest.fixture
-def scheduled(database: Database, tmp_path: Path, temporal: TemporalServer, namespace: str) -> Iterator[RunningServer]:
-    with serving(database.url, tmp_path, namespace, temporal.address) as running:
-        yield running
 
 
 async def test_two_hundred_plans_at_once(scheduled: RunningServer, temporal: TemporalServer, namespace: str) -> None:

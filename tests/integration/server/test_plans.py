@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,9 +25,8 @@ from tcloud.wire.policies import EvaluationPolicy, ModelLimits
 from tcloud.wire.runs import Run
 from tcloud.wire.statuses import Status
 from tests.eventually import eventually_async
-from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
-from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer, report_gateway, serving
+from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer, report_gateway
 from tests.integration.server.states import environment_of, promoted, remote_state, snapshot_of
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
@@ -41,18 +39,6 @@ from workflows.run import RunWorkflow
 pytestmark = pytest.mark.xdist_group("temporal")
 
 ORIGIN = {"gateway": "warehouse", "default_catalog": "warehouse", "sqlmesh_version": "0.236.4"}
-
-
-@pytest.fixture
-async def namespace(temporal: TemporalServer) -> str:
-    return await temporal.fresh_namespace()
-
-
-@pytest.fixture
-def scheduled(database: Database, tmp_path: Path, temporal: TemporalServer, namespace: str) -> Iterator[RunningServer]:
-    """A server with a Temporal."""
-    with serving(database.url, tmp_path, namespace, temporal.address) as running:
-        yield running
 
 
 @pytest.fixture

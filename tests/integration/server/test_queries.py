@@ -19,9 +19,8 @@ from server.projects import Project, Role
 from server.queries import accept_query, expire_queries
 from server.schema import documents, queries
 from tcloud.wire.queries import QueryKind, QueryRequest
-from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
-from tests.integration.server.conftest import PROJECT, RunningServer, report_gateway, serving
+from tests.integration.server.conftest import PROJECT, RunningServer, report_gateway
 from tests.integration.server.states import promoted, remote_state, snapshot_of
 from tests.integration.server.test_plans import ORIGIN, plan_json
 
@@ -55,17 +54,6 @@ def accept(transaction: Transaction, plan_id: str, previous_plan_id: str | None 
 def developer(server: RunningServer) -> Iterator[httpx.Client]:
     with server.client(Role.DEVELOPER) as client:
         yield client
-
-
-@pytest.fixture
-async def namespace(temporal: TemporalServer) -> str:
-    return await temporal.fresh_namespace()
-
-
-@pytest.fixture
-def scheduled(database: Database, tmp_path: Path, temporal: TemporalServer, namespace: str) -> Iterator[RunningServer]:
-    with serving(database.url, tmp_path, namespace, temporal.address) as running:
-        yield running
 
 
 @pytest.mark.xdist_group("temporal")

@@ -12,24 +12,11 @@ from server.projects import Role
 from stack.processes import tcloud_command
 from tcloud.wire.executors import ExecutorKind
 from tests.eventually import eventually
-from tests.fixtures.databases import Database
-from tests.fixtures.temporal import TemporalServer
-from tests.integration.server.conftest import RunningServer, report_gateway, serving
+from tests.integration.server.conftest import RunningServer, report_gateway
 from tests.integration.server.states import promoted, snapshot_of
 from tests.integration.server.test_plans import ORIGIN, plan_json
 
 pytestmark = pytest.mark.xdist_group("temporal")
-
-
-@pytest.fixture
-async def namespace(temporal: TemporalServer) -> str:
-    return await temporal.fresh_namespace()
-
-
-@pytest.fixture
-def scheduled(database: Database, tmp_path: Path, temporal: TemporalServer, namespace: str) -> Iterator[RunningServer]:
-    with serving(database.url, tmp_path / "cache", namespace, temporal.address) as running:
-        yield running
 
 
 @contextmanager
