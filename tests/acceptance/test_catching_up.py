@@ -1,13 +1,11 @@
 """Runs take tables further while a plan builds their replacements: the plan catches up before it promotes."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg2
 import pytest
 
+from tests.acceptance.locks import held_up, waiting
 from tests.acceptance.test_preemption import READS, Project
 from tests.eventually import eventually
 from tests.fixtures.records import Records
@@ -25,19 +23,6 @@ SELECT
 """
 OLD = MODEL.format(day="2025-01-03", lock=RUNNING, column="waited")
 NEW = MODEL.format(day="2024-12-31", lock=BUILDING, column="has_waited")
-
-
-@contextmanager
-def held_up(stack: RunningStack, lock: int) -> Iterator[None]:
-    """Whatever waits for the lock goes on only afterwards."""
-    with closing(psycopg2.connect(stack.warehouse_dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (lock,))
-        yield
-
-
-def is_waited_for(stack: RunningStack, lock: int) -> bool:
-    query = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = {lock} AND NOT granted"
-    return bool(Records(stack).ask("warehouse", query))
 
 
 def days(stack: RunningStack, environment: str) -> dict[str, list[int]]:
@@ -61,11 +46,11 @@ def test_nobody_plans_again(tempomesh_stack: RunningStack, tmp_path: Path) -> No
             with held_up(tempomesh_stack, BUILDING):
                 end = ("--end", "2025-01-02", "--no-gaps", "--auto-apply", "--no-prompts")
                 planned = pool.submit(project.sqlmesh, "plan", project.name, *end)
-                eventually(lambda: is_waited_for(tempomesh_stack, BUILDING), 60)
+                eventually(lambda: waiting(tempomesh_stack, BUILDING) > 0, 60)
                 third = project.ended(project.start_run("2025-01-04 12:00:00"))
                 assert third.status == "success", third
                 fourth = project.start_run("2025-01-05 12:00:00")
-                eventually(lambda: is_waited_for(tempomesh_stack, RUNNING), 60)
+                eventually(lambda: waiting(tempomesh_stack, RUNNING) > 0, 60)
             eventually(lambda: "EnvironmentRecordUpdateStage" in stages_in_progress(project), 60)
             held = "SELECT COUNT(*) FROM tempomesh.claims WHERE is_held"
             eventually(lambda: Records(tempomesh_stack).ask("tempomesh", held) == [(1,)], 60)

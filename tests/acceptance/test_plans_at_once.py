@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, chdir, closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -15,6 +15,7 @@ from sqlmesh.core.plan import EvaluatablePlan
 
 from tcloud.scheduler import RemoteContext
 from tcloud.wire.plans import Plan
+from tests.acceptance.locks import held_up, waiting
 from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.processes import StackProcesses
@@ -127,9 +128,9 @@ def test_executor_and_control_worker_die_in_every_stage(
         here(stack)
         planners = [_project(stack, tmp_path / name, name) for name in STAGES]
         plans = [planner.plan() for planner in planners]
-        with held_up(stack) as waiting:
+        with held_up_in_stages(stack):
             submitted = [planner.submit(plan) for planner, plan in zip(planners, plans, strict=True)]
-            eventually(lambda: waiting() == len(STAGES), 90)
+            eventually(lambda: waiting(stack, LOCK) == len(STAGES), 90)
             with stack.api() as api:
                 found = {plan.environment: plan.stages for plan in api.plans()}
             held = {name: [s.name for s in stages if s.status == "in_progress"] for name, stages in found.items()}
@@ -161,29 +162,18 @@ def _project(stack: RunningStack, folder: Path, name: str) -> Planner:
 
 
 @contextmanager
-def held_up(stack: RunningStack) -> Iterator[Callable[[], int]]:
-    """Holds each plan up in its stage: in a statement, in DDL of the warehouse, or in a row of SQLMesh's state.
-
-    Yields how many are held up.
-    """
+def held_up_in_stages(stack: RunningStack) -> Iterator[None]:
+    """Holds each plan up in its stage: in a statement, in DDL of the warehouse, or in a row of SQLMesh's state."""
     schema = "SELECT table_schema FROM information_schema.tables WHERE table_name = '_environments'"
     ((state,),) = Records(stack).ask("tempomesh", schema)
     databases = {"warehouse": _HOLD_DDL, "tempomesh": _HOLD_ROWS.format(state=state)}
-    with ExitStack() as open_connections:
-        for database, holding in databases.items():
-            dsn = stack.warehouse_dsn.replace("/warehouse?", f"/{database}?")
-            connection = open_connections.enter_context(closing(psycopg2.connect(dsn)))
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(holding)
-                cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-
-        def waiting() -> int:
-            query = f"SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {LOCK} AND NOT granted"
-            # It is one view for all databases of the server.
-            return int(Records(stack).ask("warehouse", query)[0][0])
-
-        yield waiting
+    for database, holding in databases.items():
+        dsn = stack.warehouse_dsn.replace("/warehouse?", f"/{database}?")
+        with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute(holding)
+            connection.commit()
+    with held_up(stack, LOCK, "warehouse"), held_up(stack, LOCK, "tempomesh"):
+        yield
 
 
 _HOLD_DDL = f"""

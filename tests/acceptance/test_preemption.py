@@ -2,15 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from tcloud.wire.runs import Run
+from tests.acceptance.locks import held_up, waiting
 from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.records import Records
@@ -86,19 +84,6 @@ class Project:
         return sorted(day for (day,) in rows)
 
 
-@contextmanager
-def held_up(stack: RunningStack) -> Iterator[None]:
-    """Whatever waits for the lock goes on only afterwards."""
-    with closing(psycopg2.connect(stack.warehouse_dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        yield
-
-
-def waiting(stack: RunningStack) -> int:
-    query = f"SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {LOCK} AND NOT granted"
-    return int(Records(stack).ask("warehouse", query)[0][0])
-
-
 def statuses(run: Run) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for evaluation in run.evaluations or []:
@@ -115,15 +100,15 @@ def test_a_run_goes_on_with_what_a_plan_has_put_in_place(tempomesh_stack: Runnin
     project.write("below", READS, "changed")
     project.plan()
 
-    with held_up(tempomesh_stack):
+    with held_up(tempomesh_stack, LOCK):
         run_id = project.start_run()
-        eventually(lambda: waiting(tempomesh_stack) == 2, 60)
+        eventually(lambda: waiting(tempomesh_stack, LOCK) == 2, 60)
         project.write("slow_changed", WAITS.replace("waited", "has_waited"))
         project.write("changed", READS.replace("WHERE", "WHERE day IS NOT NULL AND"), "slow")
         project.write("added", ALONE)
         project.remove("removed")
         plan_id = project.plan()
-        assert waiting(tempomesh_stack) == 2, "what is in flight is not stopped"
+        assert waiting(tempomesh_stack, LOCK) == 2, "what is in flight is not stopped"
 
     run = project.ended(run_id)
     assert run.status == "success", run
@@ -163,15 +148,15 @@ def test_exit_on_env_update(tempomesh_stack: RunningStack, tmp_path: Path) -> No
     project.write("after", READS, "slow")
     project.plan()
 
-    with ThreadPoolExecutor(1) as pool, held_up(tempomesh_stack):
+    with ThreadPoolExecutor(1) as pool, held_up(tempomesh_stack, LOCK):
         until = ("--end", "2025-01-03", "--exit-on-env-update", str(EXIT_CODE))
         watched = pool.submit(project.sqlmesh, "run", project.name, *until)
-        eventually(lambda: waiting(tempomesh_stack) == 1, 60)
+        eventually(lambda: waiting(tempomesh_stack, LOCK) == 1, 60)
         # It leaves alone all that the run has to evaluate.
         project.write("added", ALONE)
         plan_id = project.plan()
         assert not watched.done()
-        assert waiting(tempomesh_stack) == 1
+        assert waiting(tempomesh_stack, LOCK) == 1
 
     exited = watched.result()
     assert exited.returncode == EXIT_CODE, exited.stdout + exited.stderr
