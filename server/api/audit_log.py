@@ -2,18 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
-from server.access import Access, require
+from server.api.dependencies import Anyone
 from server.audit_log import entries
-from server.projects import Role
 from tcloud.wire.audit_log import AuditEntry
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["audit log"])
-
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 
 
 @router.get("/audit-log", summary="Who did what, newest first")

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 
 from server.access import Access, require
+from server.api.dependencies import Temporal
 from server.cors import ui_origins
 from server.errors import ApiError
 from server.projects import Role
 from server.settings import ServerSettings
-from server.temporal import TemporalGateway
 
 __all__ = ["router"]
 
@@ -53,14 +53,6 @@ async def _may_decode(
     if settings.codec_open_to_loopback and credentials is None and is_here and is_ui:
         return
     await _viewer(request, credentials)
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
 @router.post("/codec/decode", summary="Decode payloads of Temporal", dependencies=[Depends(_may_decode)])

@@ -1,20 +1,18 @@
 """Environments, their crons and their schedules."""
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 from sqlmesh.utils.errors import SQLMeshError
 
-from server.access import Access, require
+from server.access import Access
+from server.api.dependencies import Anyone, Crons, Developer, Scheduled, Temporal, WorkerOnly
 from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.documents import DocumentKind, find_document, put_document
 from server.environments import all_environments, environment_crons, one_environment, summary_of, wanted_schedules
 from server.errors import ApiError
-from server.projects import Role
 from server.scheduling import ScheduledEnvironments
 from server.temporal import KeptSchedule, TemporalGateway
 from tcloud.wire.environments import CronGroup, Environment, Schedule, ScheduledEnvironment, UnscheduledCron
@@ -24,30 +22,6 @@ __all__ = ["router"]
 router = APIRouter(tags=["environments"])
 
 _UNSCHEDULED = TypeAdapter(list[UnscheduledCron])
-
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-WorkerOnly = Annotated[Access, Depends(require(Role.WORKER))]
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
-
-
-async def _crons(request: Request) -> EnvironmentCrons:
-    crons: EnvironmentCrons = request.app.state.crons
-    return crons
-
-
-async def _scheduled(request: Request) -> ScheduledEnvironments:
-    scheduled: ScheduledEnvironments = request.app.state.scheduled
-    return scheduled
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-Crons = Annotated[EnvironmentCrons, Depends(_crons)]
-Scheduled = Annotated[ScheduledEnvironments, Depends(_scheduled)]
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
 @router.get("/environments", summary="The project's environments")

@@ -2,18 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
-from server.access import Access, require
+from server.api.dependencies import Anyone
 from server.evaluations import history_of, one_evaluation
-from server.projects import Role
 from tcloud.wire.runs import Evaluation
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["evaluations"])
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import anyio
 import orjson
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from server.access import Access, require
+from server.access import Access
+from server.api.dependencies import Anyone
 from server.events import events_after
 from server.owners import final_status, owner_exists
-from server.projects import Role
 from tcloud.wire.executions import ConsoleEvent
 
 __all__ = ["router"]
@@ -35,7 +35,6 @@ _STREAM: dict[str, Any] = {
     },
 }
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 LastEventId = Annotated[int, Header(description="Where to go on after a lost connection.")]
 
 

@@ -1,11 +1,10 @@
 """Who is here: executors, the gateways they serve, and what a newcomer has to know."""
 
 from importlib.metadata import version
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
-from server.access import Access, require
+from server.api.dependencies import Anyone, ExecutorOnly
 from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
 from server.projects import Role
@@ -27,8 +26,6 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["executors"])
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
 
 _MACHINES = (Role.EXECUTOR, Role.WORKER)
 

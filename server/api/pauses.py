@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from server.access import Access, require
+from server.access import Access
 from server.api.answers import problems
+from server.api.dependencies import Anyone, Developer, WorkerOnly
 from server.crons import EnvironmentCrons
 from server.database import Transaction
 from server.environments import one_environment, summary_of
@@ -18,7 +19,6 @@ from server.errors import ApiError
 from server.pause_notices import deliver_notices
 from server.pauses import pauses_in
 from server.pausing import Resumed, end_pause, pause, resume, settle
-from server.projects import Role
 from server.runs import abort_run, active_runs
 from server.scheduling import ScheduledEnvironments
 from server.temporal import TemporalGateway
@@ -31,10 +31,6 @@ __all__ = ["router"]
 router = APIRouter(tags=["pauses"])
 _PATIENCE_SECONDS = 3.0
 _log = structlog.get_logger(__name__)
-
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
-WorkerOnly = Annotated[Access, Depends(require(Role.WORKER))]
 
 
 class _Services:

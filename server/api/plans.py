@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from server.access import Access, require
+from server.access import Access
 from server.api.answers import json_body as _json_body
 from server.api.answers import problems
+from server.api.dependencies import Anyone, Developer, ExecutorOnly, Machine, Temporal, WorkerOnly
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.evaluations import evaluations_of
@@ -31,7 +32,6 @@ from server.plans import (
     set_plan_status,
     set_stage_status,
 )
-from server.projects import Role
 from server.temporal import TemporalGateway
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.plans import Plan, TablesHeld
@@ -44,10 +44,6 @@ __all__ = ["router"]
 router = APIRouter(tags=["plans"])
 _log = structlog.get_logger(__name__)
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
-ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
-Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -69,14 +65,6 @@ class Origin(BaseModel):
     python_version: Annotated[str | None, Query(pattern=r"^3\.\d{1,2}$")] = None
     """The Python that the project asks for; None leaves it to the executors."""
     sqlmesh_version: str
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
 @router.post(
@@ -192,7 +180,7 @@ def stage_status(plan_id: str, index: int, body: StatusReport, access: Machine) 
     summary="Keep runs away from the tables that a promotion replaces",
     responses=problems(s409="The plan is over (`TM-OVER`)."),
 )
-def hold(plan_id: str, index: int, access: Annotated[Access, Depends(require(Role.WORKER))]) -> TablesHeld:
+def hold(plan_id: str, index: int, access: WorkerOnly) -> TablesHeld:
     """Until the plan is over. Asked again and again until nobody else has any of them."""
     with access.database.transaction(access.project) as transaction:
         return TablesHeld(waiting_for=hold_replaced_tables(transaction, plan_id, index))
@@ -207,9 +195,7 @@ def hold(plan_id: str, index: int, access: Annotated[Access, Depends(require(Rol
         s503="It is to begin while the janitor is at work: to be tried again (`TM-WAITS`).",
     ),
 )
-async def status(
-    plan_id: str, body: StatusReport, access: Annotated[Access, Depends(require(Role.WORKER))], temporal: Temporal
-) -> None:
+async def status(plan_id: str, body: StatusReport, access: WorkerOnly, temporal: Temporal) -> None:
     """A plan that is to begin while the janitor is at work is refused for as long as that takes."""
     reason = await run_in_threadpool(_set_status, access, plan_id, body)
     if reason is None:

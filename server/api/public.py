@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from server.access import Access, require
+from server.api.dependencies import Anyone
 from server.evaluations import EvaluationFilter, evaluations_of, found_evaluations, one_evaluation
-from server.projects import Role
 from server.public.dags import dag_of
 from server.public.evaluations import public_evaluation, public_run
 from server.public.links import Links
@@ -19,7 +18,6 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["public"])
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _ALL = 100_000
 

@@ -1,21 +1,15 @@
 """Python environments: what was pinned, for executors; what an environment runs in, for people."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
-
-from server.access import Access, require
 from server.api.answers import problems
-from server.projects import Role
+from server.api.dependencies import Anyone, ExecutorOnly
 from server.pythons import answered_request, keep_python, pinned_python, python_of, set_plan_python
 from tcloud.wire.pythons import PinnedPython, PlanPython, PythonOfEnvironment
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["python environments"])
-
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
 
 
 @router.get("/environments/{name}/python", summary="What the models of an environment run in, and why")

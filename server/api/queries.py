@@ -1,16 +1,17 @@
 """Questions to warehouses and the janitor: ask, follow, read the answer; and what executors and workers say of them."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from server.access import Access, require
+from server.access import Access
 from server.api.answers import json_body, problems
+from server.api.dependencies import Developer, ExecutorOnly, Settings, Temporal, WorkerOnly
 from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
 from server.events import say_once
@@ -18,7 +19,6 @@ from server.housekeeping import begin_housekeeping
 from server.projects import Role
 from server.queries import accept_query, forget_documents, forget_query, one_query, set_query_status
 from server.settings import ServerSettings
-from server.temporal import TemporalGateway
 from tcloud.wire.queries import Query, QueryKind, QueryRequest
 from tcloud.wire.statuses import Status
 
@@ -27,30 +27,12 @@ __all__ = ["router"]
 router = APIRouter(tags=["queries"])
 _log = structlog.get_logger(__name__)
 
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
-ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
-WorkerOnly = Annotated[Access, Depends(require(Role.WORKER))]
-
 
 class QueryReport(BaseModel):
     """How a query ended."""
 
     status: Status
     error_message: str | None = None
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-async def _settings(request: Request) -> ServerSettings:
-    settings: ServerSettings = request.app.state.settings
-    return settings
-
-
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
-Settings = Annotated[ServerSettings, Depends(_settings)]
 
 
 @router.post(

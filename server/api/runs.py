@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.access import Access, require
+from server.access import Access
 from server.api.answers import problems
+from server.api.dependencies import Anyone, Developer, ExecutorOnly, Machine, Temporal
 from server.errors import ApiError
 from server.evaluations import evaluations_of
 from server.projects import Role
@@ -24,7 +25,6 @@ from server.runs import (
     runs_of,
     set_run_status,
 )
-from server.temporal import TemporalGateway
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Evaluation, Run, RunOptions, RunTrigger
 from tcloud.wire.statuses import Status
@@ -33,11 +33,6 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["runs"])
 _log = structlog.get_logger(__name__)
-
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
-ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
-Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
 
 
 class RunBeginning(BaseModel):
@@ -52,14 +47,6 @@ class RunStatus(BaseModel):
 
     status: str
     error_message: str | None = None
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
 
 
 @router.post(

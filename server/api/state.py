@@ -15,6 +15,7 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from server.access import Access, require
 from server.api.answers import json_body, problems
+from server.api.dependencies import Anyone, Temporal
 from server.errors import ApiError
 from server.housekeeping import lock_against_plans
 from server.pausing import expand_again
@@ -22,7 +23,6 @@ from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
 from server.state_reads import read_overlays, stamp_snapshots, stream_snapshots
-from server.temporal import TemporalGateway
 from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
@@ -31,15 +31,6 @@ _log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["state"])
 _log = structlog.get_logger(__name__)
-
-
-async def _temporal(request: Request) -> TemporalGateway:
-    temporal: TemporalGateway = request.app.state.temporal
-    return temporal
-
-
-Temporal = Annotated[TemporalGateway, Depends(_temporal)]
-Caller = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
 
 
 @router.post(
@@ -66,7 +57,7 @@ async def import_file(
     response_model=dict[str, Any] | list[Any] | bool | str | int | None,
     openapi_extra=json_body("The arguments by name, as `tempomesh_runner.state` sends them."),
 )
-async def call(method: str, request: Request, access: Caller) -> Response:
+async def call(method: str, request: Request, access: Anyone) -> Response:
     """Applies one call of the state contract; callers who are no executors may only read."""
     if method not in READ_METHODS and method not in WRITE_METHODS:
         raise ApiError(404, "TM-STATE", f"'{method}' is not a call of the state contract.")

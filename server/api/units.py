@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
 
-from server.access import Access, require
+from server.access import Access
 from server.api.answers import json_body, problems
+from server.api.dependencies import ExecutorOnly, Machine, Settings, WorkerOnly
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.events import append_events
@@ -16,9 +17,7 @@ from server.executions import ExecutionDocuments, put_execution
 from server.leases import renew_leases
 from server.outcomes import close_execution
 from server.preemption import PromotedSnapshots
-from server.projects import Role
 from server.releases import Releases
-from server.settings import ServerSettings
 from server.units import finish_unit, start_unit
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -40,22 +39,9 @@ _log = structlog.get_logger(__name__)
 router = APIRouter(tags=["executions"])
 
 
-Executor = Annotated[Access, Depends(require(Role.EXECUTOR))]
-Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
-Worker = Annotated[Access, Depends(require(Role.WORKER))]
-
-
-async def _settings(request: Request) -> ServerSettings:
-    settings: ServerSettings = request.app.state.settings
-    return settings
-
-
 async def _executions(request: Request) -> ExecutionDocuments:
     executions: ExecutionDocuments = request.app.state.executions
     return executions
-
-
-Settings = Annotated[ServerSettings, Depends(_settings)]
 
 
 async def _promoted(request: Request) -> PromotedSnapshots:
@@ -78,7 +64,7 @@ ReleasesOf = Annotated[Releases, Depends(_releases)]
 @router.post("/units", summary="End units and start others")
 def turns(
     body: UnitTurns,
-    access: Executor,
+    access: ExecutorOnly,
     settings: Settings,
     executions: Executions,
     promoted: Promoted,
@@ -110,7 +96,7 @@ def turns(
 
 
 @router.post("/leases", summary="Renew the leases of all evaluations in flight")
-def leases(body: LeaseRenewal, access: Executor, settings: Settings) -> LeasesRenewed:
+def leases(body: LeaseRenewal, access: ExecutorOnly, settings: Settings) -> LeasesRenewed:
     with access.database.transaction(access.project) as transaction:
         return renew_leases(transaction, body, settings.lease)
 
@@ -122,19 +108,19 @@ def leases(body: LeaseRenewal, access: Executor, settings: Settings) -> LeasesRe
     openapi_extra=json_body("An `Execution`."),
     responses=problems(s409="A unit of it has begun (`TM-EXECUTION`)."),
 )
-async def put(execution_id: str, request: Request, access: Executor, executions: Executions) -> None:
+async def put(execution_id: str, request: Request, access: ExecutorOnly, executions: Executions) -> None:
     await run_in_threadpool(_put, access, executions, execution_id, await request.body())
 
 
 @router.get("/executions/{execution_id}", summary="An execution's document", response_model=Execution)
-def get_execution(execution_id: str, access: Executor) -> Response:
+def get_execution(execution_id: str, access: ExecutorOnly) -> Response:
     with access.database.transaction(access.project) as transaction:
         body = get_document(transaction, DocumentKind.EXECUTION, execution_id)
     return Response(body, media_type="application/json")
 
 
 @router.post("/executions/{execution_id}/outcome", status_code=204, summary="Close an execution")
-def outcome(execution_id: str, body: ExecutionOutcome, access: Worker, executions: Executions) -> None:
+def outcome(execution_id: str, body: ExecutionOutcome, access: WorkerOnly, executions: Executions) -> None:
     with access.database.transaction(access.project) as transaction:
         execution = executions.get(transaction, execution_id)
         close_execution(transaction, execution_id, execution, body)
