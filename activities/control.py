@@ -15,19 +15,16 @@ from workflows.interfaces import ControlActivities
 from workflows.payloads import (
     EnvironmentRef,
     ExecutionRef,
-    HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
     PausesRef,
     PausesStanding,
-    PlanOutcome,
     QueryInput,
     QueryOutcome,
     RunOutcome,
-    StageRef,
-    StageStatus,
     TickRef,
 )
+from workflows.plan_payloads import HoldResult, PlanOutcome, StageRef, StageStatus
 
 __all__ = ["ServerBackedControlActivities"]
 

@@ -21,23 +21,18 @@ from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
     RUN_STOPPED,
-    CatchUpRef,
     LimitedUnits,
-    PlanNotice,
-    PlanRef,
-    PlanStages,
     QueryInput,
     RunInput,
     RunNotice,
-    StageRef,
     StageResult,
-    StageSummary,
     StatementsRef,
     UnitGraph,
     UnitProgress,
     UnitRef,
     UnitResult,
 )
+from workflows.plan_payloads import CatchUpRef, PlanNotice, PlanRef, PlanStages, StageRef, StageSummary
 from workflows.units import UnitsWorkflow
 
 __all__ = ["RunnerBackedActivities"]

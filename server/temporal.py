@@ -38,7 +38,8 @@ from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE
-from workflows.payloads import EnvironmentState, PauseRef, PlanRef, QueryInput, ResumeRef, RunInput
+from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput
+from workflows.plan_payloads import PlanRef
 from workflows.query import QueryWorkflow
 from workflows.run import RunWorkflow
 

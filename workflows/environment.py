@@ -16,17 +16,9 @@ from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 with workflow.unsafe.imports_passed_through():
     from workflows.attributes import ENVIRONMENT, KIND, PLAN_ID, RUN_ID, TRIGGER
     from workflows.interfaces import CONTROL_QUEUE, ControlActivities
-    from workflows.payloads import (
-        EnvironmentState,
-        PauseRef,
-        PausesRef,
-        PlanInput,
-        PlanOutcome,
-        PlanRef,
-        ResumeRef,
-        RunInput,
-    )
+    from workflows.payloads import EnvironmentState, PauseRef, PausesRef, ResumeRef, RunInput
     from workflows.plan import PlanWorkflow
+    from workflows.plan_payloads import PlanInput, PlanOutcome, PlanRef
     from workflows.policies import RECORD
     from workflows.run import RunWorkflow
 

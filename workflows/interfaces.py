@@ -9,31 +9,33 @@ from enum import StrEnum
 from temporalio import activity
 
 from workflows.payloads import (
-    CatchUpRef,
     EnvironmentRef,
     ExecutionRef,
-    HoldResult,
     MaintenanceInput,
     MaintenanceOutcome,
     PausesRef,
     PausesStanding,
-    PlanNotice,
-    PlanOutcome,
-    PlanRef,
-    PlanStages,
     QueryInput,
     QueryOutcome,
     RunInput,
     RunNotice,
     RunOutcome,
-    StageRef,
     StageResult,
-    StageStatus,
     StatementsRef,
     TickRef,
     UnitGraph,
     UnitRef,
     UnitResult,
+)
+from workflows.plan_payloads import (
+    CatchUpRef,
+    HoldResult,
+    PlanNotice,
+    PlanOutcome,
+    PlanRef,
+    PlanStages,
+    StageRef,
+    StageStatus,
 )
 
 __all__ = ["CONTROL_QUEUE", "JANITOR", "MAINTENANCE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]

@@ -8,7 +8,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ExecutorActivities, ExecutorQueue
-    from workflows.payloads import PlanNotice, RunNotice
+    from workflows.payloads import RunNotice
+    from workflows.plan_payloads import PlanNotice
     from workflows.policies import NOTIFICATION
 
 __all__ = ["give_notice"]

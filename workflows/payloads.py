@@ -20,22 +20,13 @@ __all__ = [
     "PauseRef",
     "PausesRef",
     "PausesStanding",
-    "PlanInput",
-    "PlanNotice",
-    "PlanOutcome",
-    "PlanRef",
-    "PlanStages",
     "QueryInput",
     "QueryOutcome",
     "ResumeRef",
     "RunInput",
     "RunNotice",
     "RunOutcome",
-    "StageKind",
-    "StageRef",
     "StageResult",
-    "StageStatus",
-    "StageSummary",
     "StatementsRef",
     "TickRef",
     "UnitGraph",
@@ -72,13 +63,6 @@ class EnvironmentRef(BaseModel):
     environment: str
     plan_id: str | None = None
     """The plan on whose behalf it is named, if it is one."""
-
-
-class PlanRef(BaseModel):
-    """Names a plan that the server has stored."""
-
-    environment: str
-    plan_id: str
 
 
 class PauseRef(BaseModel):
@@ -134,54 +118,6 @@ class EnvironmentState(BaseModel):
     """Runs that evaluate what is due because a pause has ended, and are not started yet."""
     is_unsettled: bool = False
     """A signal has come of which nothing has followed yet."""
-
-
-class StageKind(StrEnum):
-    """How a stage of a plan is applied."""
-
-    SINGLE = "single"
-    """One activity."""
-    BACKFILL = "backfill"
-    """A unit DAG, fanned out over the apply executors."""
-    PROMOTION = "promotion"
-    """One activity, after the plan has caught up with what runs did to the tables that it replaces."""
-
-
-class StageSummary(BaseModel):
-    """A stage of `build_plan_stages`, without its content."""
-
-    index: int
-    name: str
-    kind: StageKind
-
-
-class PlanStages(BaseModel):
-    """The stages of a plan, in order. `error` is set, and `stages` empty, if SQLMesh refuses the plan."""
-
-    stages: list[StageSummary] = []
-    error: ErrorText | None = None
-    has_notifications: bool = False
-    """Somebody is to be notified of the plan."""
-
-
-class StageRef(BaseModel):
-    """Names one stage of a stored plan."""
-
-    environment: str
-    plan_id: str
-    index: int
-
-
-class CatchUpRef(StageRef):
-    """Names what a promotion has to catch up with; each round is an execution of its own."""
-
-    round: int
-
-
-class HoldResult(BaseModel):
-    """Whether nobody else has any of the tables."""
-
-    is_held: bool
 
 
 class StageResult(BaseModel):
@@ -370,36 +306,6 @@ class RunNotice(BaseModel):
     error: ErrorText | None = None
 
 
-class PlanNotice(BaseModel):
-    """A notification about a plan: SQLMesh's `apply_start`, `apply_end` or `apply_failure`."""
-
-    plan_id: str
-    environment: str
-    event: str
-    error: ErrorText | None = None
-
-
-class PlanInput(BaseModel):
-    """Input of a plan workflow; all but the ids is set only when it continues as new in the middle of a walk."""
-
-    environment: str
-    plan_id: str
-    stages: PlanStages | None = None
-    next_stage: int = 0
-    walk: Walk | None = None
-    round: int = 0
-    """Of the catch-up that `walk` is of."""
-
-
-class PlanOutcome(BaseModel):
-    """How a plan stands (`in_progress`) or ended."""
-
-    plan_id: str
-    environment: str
-    status: str
-    error: ErrorText | None = None
-
-
 class QueryInput(BaseModel):
     """Names a question to a warehouse that the server has stored."""
 
@@ -412,15 +318,6 @@ class QueryOutcome(BaseModel):
     """How a question ended; its answer is kept by the server."""
 
     query_id: str
-    status: str
-    error: ErrorText | None = None
-
-
-class StageStatus(BaseModel):
-    """How a stage of a plan stands or ended."""
-
-    plan_id: str
-    index: int
     status: str
     error: ErrorText | None = None
 

@@ -9,10 +9,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
     from workflows.notices import give_notice
-    from workflows.payloads import (
+    from workflows.payloads import EnvironmentRef, ExecutionRef, UnitState, Walk
+    from workflows.plan_payloads import (
         CatchUpRef,
-        EnvironmentRef,
-        ExecutionRef,
         PlanInput,
         PlanNotice,
         PlanOutcome,
@@ -22,8 +21,6 @@ with workflow.unsafe.imports_passed_through():
         StageRef,
         StageStatus,
         StageSummary,
-        UnitState,
-        Walk,
     )
     from workflows.policies import PLANNING, RECORD
     from workflows.units import UnitsWorkflow

@@ -13,7 +13,7 @@ from server.app import create_app
 from server.projects import Project, Role
 from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer
 from workflows.codec import data_converter
-from workflows.payloads import PlanRef
+from workflows.plan_payloads import PlanRef
 
 UI = "http://127.0.0.1:8233"
 

@@ -8,7 +8,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from workflows.codec import EncryptionCodec, data_converter
-from workflows.payloads import PlanRef, StageResult
+from workflows.payloads import StageResult
+from workflows.plan_payloads import PlanRef
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 
