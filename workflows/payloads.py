@@ -13,6 +13,7 @@ __all__ = [
     "RUN_STOPPED",
     "EnvironmentRef",
     "EnvironmentState",
+    "ErrorText",
     "ExecutionRef",
     "LimitedUnits",
     "MaintenanceInput",
