@@ -44,6 +44,8 @@ from server.crons import EnvironmentCrons
 from server.database import Database
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
+from server.grants import KnownGrants
+from server.identities import KnownTokens
 from server.memory import GiveBackMemory
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
@@ -135,7 +137,8 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.settings = settings
     app.state.database = database
     app.state.projects = frozenset(projects)
-    app.state.known_tokens = {}
+    app.state.tokens = KnownTokens(database)
+    app.state.grants = KnownGrants(database)
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()

@@ -9,8 +9,9 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlmesh.core.state_sync.base import SCHEMA_VERSION
 
-from server.access import register_clients
 from server.database import Database
+from server.grants import grant_roles_of_settings
+from server.identities import register_identity
 from server.projects import Project
 from server.schema import SCHEMA
 from server.settings import ClientSettings
@@ -41,7 +42,9 @@ def prepare(database: Database, projects: Sequence[Project], clients: list[Clien
                 _log.info("state_migration", project=project.namespace, found=found, wanted=SCHEMA_VERSION)
                 transaction.state.migrate(skip_backup=found == 0)
             transaction.state.get_versions()
-            register_clients(transaction, clients)
+            for client in clients:
+                register_identity(transaction.connection, client)
+                grant_roles_of_settings(transaction.connection, project, client)
 
 
 def _migrate_records(connection: Connection) -> None:

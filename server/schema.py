@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -25,13 +26,14 @@ __all__ = [
     "SCHEMA",
     "audit_log",
     "claims",
-    "clients",
     "documents",
     "evaluations",
     "event_streams",
     "events",
     "executors",
     "fences",
+    "grants",
+    "identities",
     "metadata",
     "parkings",
     "pause_notices",
@@ -56,16 +58,36 @@ fences = Sequence("fences", metadata=metadata)
 
 _TIME = DateTime(timezone=True)
 
-clients = Table(
-    "clients",
+identities = Table(
+    "identities",
     metadata,
-    Column("project", Text, primary_key=True),
-    Column("client_id", Text, primary_key=True),
-    Column("role", Text, nullable=False),
-    Column("secret_hash", Text, nullable=False),
+    Column("identity_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("display_name", Text),
+    Column("secret_hash", Text),
+    Column("password_hash", Text),
+    Column("created_by", Text, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=text("now()")),
-    UniqueConstraint("project", "secret_hash", name="uq_clients_secret_hash"),
+    Column("disabled_at", _TIME),
+    UniqueConstraint("secret_hash", name="uq_identities_secret_hash"),
 )
+"""People and services, of the whole server. `secret_hash` is SHA-256 of a random secret, `password_hash` argon2's."""
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("grant_id", Text, primary_key=True, server_default=text("gen_random_uuid()::text")),
+    Column("project", Text, nullable=False),
+    Column("identity_id", Text, ForeignKey(f"{SCHEMA}.identities.identity_id", ondelete="CASCADE"), nullable=False),
+    Column("role", Text),
+    Column("actions", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("environments", JSONB, nullable=False, server_default=text("""'["*"]'::jsonb""")),
+    Column("models", JSONB, nullable=False, server_default=text("""'["*"]'::jsonb""")),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    Index("ix_grants_identity_id_project", "identity_id", "project"),
+)
+"""What an identity may do in a project: a role, or actions within environments and models."""
 
 plans = Table(
     "plans",

@@ -113,7 +113,7 @@ async def _decided(
         with access.database.transaction(access.project) as transaction:
             if summary_of(transaction, name).expired:
                 raise ApiError(409, "TM-ENVIRONMENT", f"Environment '{name}' has expired; plan it anew first.")
-            scheduled.decide(transaction, name, is_scheduled=is_scheduled, by=access.client_id)
+            scheduled.decide(transaction, name, is_scheduled=is_scheduled, by=access.identity_id)
             return one_environment(transaction, crons, scheduled, name)
 
     decided = await run_in_threadpool(decide)

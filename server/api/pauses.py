@@ -72,7 +72,7 @@ async def pause_environment(name: str, body: PauseRequest, access: Developer, se
 
     def change(transaction: Transaction) -> tuple[Pause, str]:
         return pause(
-            transaction, name, None, reason=body.reason, until=body.until, lasts=body.lasts, by=access.client_id
+            transaction, name, None, reason=body.reason, until=body.until, lasts=body.lasts, by=access.identity_id
         )
 
     answer = await _pause(access, services, change)
@@ -91,7 +91,9 @@ async def resume_environment(name: str, body: ResumeRequest, access: Developer, 
     return await _resume(
         access,
         services,
-        lambda transaction: resume(transaction, name, services.scheduled, catch_up=body.catch_up, by=access.client_id),
+        lambda transaction: resume(
+            transaction, name, services.scheduled, catch_up=body.catch_up, by=access.identity_id
+        ),
     )
 
 
@@ -108,7 +110,7 @@ async def pause_models(body: ModelPauseRequest, access: Developer, services: Ser
             reason=body.reason,
             until=body.until,
             lasts=body.lasts,
-            by=access.client_id,
+            by=access.identity_id,
         )
 
     return await _pause(access, services, change)
@@ -121,7 +123,7 @@ async def delete_pause(pause_id: str, access: Developer, services: Services, cat
         access,
         services,
         lambda transaction: end_pause(
-            transaction, pause_id, services.scheduled, catch_up=catch_up, by=access.client_id
+            transaction, pause_id, services.scheduled, catch_up=catch_up, by=access.identity_id
         ),
     )
 
@@ -144,7 +146,7 @@ async def _pause(
 
     answer = await run_in_threadpool(changed)
     found = answer.pause
-    _log.info(answer.outcome, by=access.client_id, environment=found.environment, pause_id=found.pause_id)
+    _log.info(answer.outcome, by=access.identity_id, environment=found.environment, pause_id=found.pause_id)
     await _tell(access, services)
     return answer
 
@@ -158,7 +160,7 @@ async def _resume(access: Access, services: _Services, change: Callable[[Transac
 
     answer = await run_in_threadpool(changed)
     ended = answer.pause
-    _log.info("resumed", by=access.client_id, environment=ended.environment, pause_id=ended.pause_id)
+    _log.info("resumed", by=access.identity_id, environment=ended.environment, pause_id=ended.pause_id)
     await _tell(access, services)
     return answer
 

@@ -106,7 +106,7 @@ async def submit(
             await run_in_threadpool(_forget, access, plan.plan_id)
         raise
     if is_new:
-        _log.info("plan_submitted", by=access.client_id, bytes=len(body), queue_position=position)
+        _log.info("plan_submitted", by=access.identity_id, bytes=len(body), queue_position=position)
     return plan.model_copy(update={"queue_position": position})
 
 
@@ -138,7 +138,7 @@ async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
         return found
     if found.status.is_final:
         raise ApiError(409, "TM-OVER", f"Plan '{plan_id}' is over ({found.status}): there is nothing to cancel.")
-    _log.info("plan_cancelled", by=access.client_id, environment=found.environment)
+    _log.info("plan_cancelled", by=access.identity_id, environment=found.environment)
     is_known = await temporal.cancel_plan(access.project, found.environment, plan_id)
     return await run_in_threadpool(_cancelled, access, plan_id, is_known)
 
@@ -238,7 +238,7 @@ def _accept(access: Access, submission: Submission, body: bytes, origin: Origin)
             evaluation_policy=_policy(origin),
             python_version=origin.python_version,
             sqlmesh_version=origin.sqlmesh_version,
-            created_by=access.client_id,
+            created_by=access.identity_id,
         )
 
 
@@ -259,7 +259,7 @@ def _forget(access: Access, plan_id: str) -> None:
 
 
 def _cancelled(access: Access, plan_id: str, is_known_to_temporal: bool) -> Plan:
-    reason = f"Cancelled by {access.client_id}."
+    reason = f"Cancelled by {access.identity_id}."
     with access.database.transaction(access.project) as transaction:
         if is_known_to_temporal:
             # Of a plan that is being applied the workflow says how it ended; one that waits needs no worker to end.

@@ -63,7 +63,7 @@ async def submit(request: QueryRequest, access: Developer, temporal: Temporal, s
             return query
         raise
     if is_new:
-        _log.info("query_submitted", by=access.client_id, query_id=query.query_id, kind=query.kind.value)
+        _log.info("query_submitted", by=access.identity_id, query_id=query.query_id, kind=query.kind.value)
     return query
 
 
@@ -94,7 +94,7 @@ async def cancel(query_id: str, access: Developer, temporal: Temporal) -> Query:
     """What it runs in the warehouse is cancelled there."""
     found = await run_in_threadpool(_one, access, query_id)
     if not found.status.is_final and not await temporal.cancel_query(access.project, found):
-        await run_in_threadpool(_set_status, access, query_id, Status.ABORTED, f"Cancelled by {access.client_id}.")
+        await run_in_threadpool(_set_status, access, query_id, Status.ABORTED, f"Cancelled by {access.identity_id}.")
     return await run_in_threadpool(_one, access, query_id)
 
 
@@ -146,11 +146,13 @@ def _check_role(kind: QueryKind, access: Access, settings: ServerSettings) -> No
     elif not kind.is_housekeeping:
         takes = settings.query_role
     if takes is Role.ADMIN and access.role is not Role.ADMIN:
-        raise ApiError(403, "TM-ROLE", f"Client '{access.client_id}' has the role {access.role}; {kind} takes {takes}.")
+        raise ApiError(
+            403, "TM-ROLE", f"Client '{access.identity_id}' has the role {access.role}; {kind} takes {takes}."
+        )
 
 
 def _check_asker(found: Query, access: Access) -> None:
-    if found.created_by != access.client_id:
+    if found.created_by != access.identity_id:
         raise ApiError(
             403, "TM-ROLE", f"Query '{found.query_id}' was asked by {found.created_by}: its answer is theirs."
         )
@@ -158,7 +160,7 @@ def _check_asker(found: Query, access: Access) -> None:
 
 def _accept(access: Access, request: QueryRequest, question: bytes) -> bool:
     with access.database.transaction(access.project) as transaction:
-        return accept_query(transaction, request, question, access.client_id)
+        return accept_query(transaction, request, question, access.identity_id)
 
 
 def _forget(access: Access, query_id: str) -> None:

@@ -60,7 +60,7 @@ async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
     admin to ignore pauses."""
     if body.ignore_pause and access.role is not Role.ADMIN:
         raise ApiError(
-            403, "TM-ROLE", f"Client '{access.client_id}' has the role {access.role}; --ignore-pause takes admin."
+            403, "TM-ROLE", f"Client '{access.identity_id}' has the role {access.role}; --ignore-pause takes admin."
         )
     run = await run_in_threadpool(_create, access, body)
     try:
@@ -68,7 +68,7 @@ async def start(body: RunOptions, access: Developer, temporal: Temporal) -> Run:
     except ApiError:
         await run_in_threadpool(_forget, access, run.run_id)
         raise
-    _log.info("run_started", by=access.client_id, environment=run.environment, run_id=run.run_id)
+    _log.info("run_started", by=access.identity_id, environment=run.environment, run_id=run.run_id)
     return run
 
 
@@ -122,7 +122,7 @@ async def cancel(run_id: str, access: Developer, temporal: Temporal) -> Run:
         return found
     if found.status.is_final:
         raise ApiError(409, "TM-OVER", f"Run '{run_id}' is over ({found.status}): there is nothing to cancel.")
-    _log.info("run_cancelled", by=access.client_id, environment=found.environment)
+    _log.info("run_cancelled", by=access.identity_id, environment=found.environment)
     await temporal.cancel_run(access.project, run_id)
     return await run_in_threadpool(_abort, access, run_id)
 
@@ -141,7 +141,7 @@ def status(run_id: str, body: RunStatus, access: Machine) -> None:
 
 def _create(access: Access, options: RunOptions) -> Run:
     with access.database.transaction(access.project) as transaction:
-        return create_run(transaction, options, access.client_id)
+        return create_run(transaction, options, access.identity_id)
 
 
 def _forget(access: Access, run_id: str) -> None:
@@ -151,4 +151,4 @@ def _forget(access: Access, run_id: str) -> None:
 
 def _abort(access: Access, run_id: str) -> Run:
     with access.database.transaction(access.project) as transaction:
-        return abort_run(transaction, run_id, f"Cancelled by {access.client_id}.")
+        return abort_run(transaction, run_id, f"Cancelled by {access.identity_id}.")

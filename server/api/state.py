@@ -46,7 +46,7 @@ async def import_file(
     """All of it or nothing; nothing else begins meanwhile."""
     body = await request.body()
     await run_in_threadpool(_import, access, body, replace=replace)
-    _log.info("state_imported", by=access.client_id, bytes=len(body), replace=replace)
+    _log.info("state_imported", by=access.identity_id, bytes=len(body), replace=replace)
     await temporal.maintain(access.project)
 
 
