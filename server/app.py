@@ -46,6 +46,7 @@ from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
 from server.identities import KnownTokens
+from server.lost_workflows import keep_ending_lost
 from server.memory import GiveBackMemory
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
@@ -117,6 +118,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as background:
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
+            background.start_soon(keep_ending_lost, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
             background.start_soon(app.state.releases.keep_telling)

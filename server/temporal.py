@@ -267,6 +267,18 @@ class TemporalGateway:
         async with self._reached():
             return await _is_running(client, JANITOR)
 
+    async def is_over(self, project: Project, workflow_id: str, *, since: timedelta) -> bool:
+        """Whether a workflow has been over for so long, or there is none of that id."""
+        client = await self.client(project)
+        async with self._reached():
+            try:
+                described = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return True
+        return described.close_time is not None and described.close_time < datetime.now(UTC) - since
+
     async def tell_of_release(self, project: Project, run_id: str) -> None:
         """Tells a run that a physical table is free for which it waits; one that is over need not know."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))

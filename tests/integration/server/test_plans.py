@@ -15,7 +15,8 @@ from temporalio.worker import Worker
 from activities.control import ServerBackedControlActivities
 from activities.schedules import EnvironmentSchedules
 from server.api.plans import Origin
-from server.plans import accept_plan, read_submission
+from server.lost_workflows import end_lost
+from server.plans import accept_plan, read_submission, set_plan_status
 from server.projects import Project, Role
 from server.temporal import TemporalGateway
 from server.waiting import submit_waiting
@@ -244,6 +245,37 @@ async def test_a_run_by_hand_is_recorded_and_cancelled(
         await eventually_async(is_closed)
         listed = (await asyncio.to_thread(developer.get, "runs", params={"environment": "prod"})).json()
         assert [(r["run_id"], r["error_message"]) for r in listed] == [(run.run_id, "Cancelled by developer.")]
+
+
+async def test_what_was_terminated_in_temporal_is_over(
+    scheduled: RunningServer,
+    temporal: TemporalServer,
+    namespace: str,
+    developer: httpx.Client,
+    apply_executor: httpx.Client,
+) -> None:
+    project = Project.parse(namespace)
+    promoted(apply_executor, [snapshot_of("trips")], "plan-1")
+    with scheduled.database.transaction(project) as transaction:
+        body = orjson.dumps(plan_json("plan-2", "plan-1"))
+        accept_plan(transaction, read_submission(body), body, **Origin(**ORIGIN).model_dump(), created_by="developer")
+        set_plan_status(transaction, "plan-2", Status.IN_PROGRESS, None)
+    client = await Client.connect(temporal.address, namespace=namespace)
+    gateway = TemporalGateway(scheduled.settings)
+    run_ids = []
+    for _ in range(2):
+        answer = await asyncio.to_thread(developer.post, "runs", json={"environment": "prod", "ignore_cron": True})
+        run_ids.append(answer.raise_for_status().json()["run_id"])
+    goes_on, terminated = run_ids
+    await client.get_workflow_handle(f"run/{terminated}").terminate()
+    await end_lost(scheduled.database, gateway, project, older_than=timedelta(0))
+    await gateway.close()
+    listed = (await asyncio.to_thread(developer.get, "runs")).json()
+    assert {r["run_id"]: r["status"] for r in listed} == {goes_on: "scheduled", terminated: "aborted"}
+    plan = await plan_of(developer, "plan-2")
+    assert plan.status is Status.ABORTED
+    assert plan.error_message is not None
+    assert plan.error_message.startswith("Its workflow 'plan/prod/plan-2' was ended in Temporal")
 
 
 async def test_an_unknown_environment_is_not_run(scheduled: RunningServer, developer: httpx.Client) -> None:
