@@ -45,7 +45,7 @@ def server() -> None:
 
     from server.app import create_app
     from server.database import Database
-    from server.preparation import prepare
+    from server.preparation import MigrationRefusedError, prepare
     from server.projects import parse_projects
 
     try:
@@ -55,11 +55,11 @@ def server() -> None:
     database = Database(settings.database_url.get_secret_value(), settings.database_pool_size, settings.cache_dir)
     try:
         try:
-            prepare(database, projects, settings.clients)
+            prepare(database, projects, settings.clients, beside_work=settings.migrate_beside_work)
         except OperationalError as error:
             reason = str(error.orig).strip().splitlines()[0]
             raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
-        except SQLMeshError as error:
+        except (SQLMeshError, MigrationRefusedError) as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
         disable_analytics()

@@ -66,6 +66,9 @@ class ServerSettings(BaseSettings):
     """A query with more rows than this fails."""
     query_max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """A query whose rows are larger than this, as JSON, fails."""
+    migrate_beside_work: bool = False
+    """Whether SQLMesh's state is migrated at the start even while plans or runs are recorded as being at work; for
+    records that nothing will ever end."""
     retention_days: int = Field(default=30, ge=0)
     """How long console events and documents of a plan or run are kept after its end; 0 keeps them for ever."""
     codec_origins: list[str] = []

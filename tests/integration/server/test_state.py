@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from sqlalchemy import text
 from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
+from server.preparation import MigrationRefusedError, prepare
 from server.projects import Role
 from tempomesh_runner.snapshots import SnapshotStore
 from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS
@@ -197,3 +199,15 @@ def _intervals(snapshot: Snapshot, interval: tuple[int, int]) -> SnapshotInterva
         dev_version=snapshot.dev_version,
         intervals=[interval],
     )
+
+
+def test_state_is_not_migrated_beside_a_run(server: RunningServer, executor: httpx.Client) -> None:
+    executor.post("runs/prod-1/begin", json={"environment": "prod", "trigger": "manual"}).raise_for_status()
+    with server.database.transaction(PROJECT) as transaction:
+        transaction.connection.execute(
+            text(f"UPDATE {PROJECT.state_schema}._versions SET schema_version = schema_version - 1")
+        )
+    with pytest.raises(MigrationRefusedError, match=r"but: Run 'prod-1' is in progress\. Start the version before"):
+        prepare(server.database, [PROJECT], server.settings.clients)
+    executor.post("runs/prod-1/status", json={"status": "success"}).raise_for_status()
+    prepare(server.database, [PROJECT], server.settings.clients)
