@@ -11,6 +11,8 @@ import pytest
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
 OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
+LONGEST_FIRST = ("acceptance/test_chaos", "equality/", "acceptance/", "integration/client/", "integration/", "")
+"""Test files by how they begin: one worker takes a whole file, and none should be left with a long one at the end."""
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -36,7 +38,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files that take long first; workers take files in the order of the tests."""
+    items.sort(key=_place)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the session's folder."""
     if (folder := config.stash.get(_FOLDER, None)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(item: pytest.Item) -> int:
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    return next(place for place, beginning in enumerate(LONGEST_FIRST) if file.startswith(beginning))

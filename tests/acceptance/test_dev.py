@@ -16,8 +16,6 @@ from tests.acceptance.processes import command
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "bikes"
 
 
