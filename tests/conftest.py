@@ -7,12 +7,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.distribution import Distribution, place_of
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
 OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
-LONGEST_FIRST = ("acceptance/test_chaos", "equality/", "acceptance/", "integration/client/", "integration/", "")
-"""Test files by how they begin: one worker takes a whole file, and none should be left with a long one at the end."""
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -38,18 +40,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Tests that share what is dear to set up share a worker."""
+    return Distribution(config, log)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts files that take long first; workers take files in the order of the tests."""
-    items.sort(key=_place)
+    """Puts what takes long first."""
+    items.sort(key=lambda item: place_of(item.nodeid.split("::", 1)[0]))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Removes the session's folder."""
     if (folder := config.stash.get(_FOLDER, None)) is not None:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _place(item: pytest.Item) -> int:
-    file = item.path.relative_to(Path(__file__).parent).as_posix()
-    return next(place for place, beginning in enumerate(LONGEST_FIRST) if file.startswith(beginning))
