@@ -8,7 +8,7 @@ __all__ = ["Distribution", "group_of", "place_of"]
 
 SHARED_STACK = "shared stack"
 CLIENT = "client"
-OWN_STACKS = frozenset({"chaos", "duckdb_project", "logs", "notifications", "quickstart", "restarts"})
+OWN_STACKS = frozenset({"chaos", "duckdb_project", "logs", "notifications", "pauses", "quickstart"})
 """Acceptance tests that do not use the stack of the others."""
 LONGEST_FIRST = (
     SHARED_STACK,
