@@ -20,6 +20,8 @@ from tests.equality.schedules import hold_schedules
 from tests.equality.ways import Completed, Way, builtin_gateway, builtin_way, tempomesh_way
 from tests.fixtures.stack import running_stack
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @dataclass(frozen=True)
 class BothWays:
