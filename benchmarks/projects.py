@@ -36,6 +36,7 @@ def write_models(
     kind: str = "FULL",
     start: str | None = None,
     day: bool = False,
+    schema: str = "bench",
 ) -> None:
     """Writes `count` models `bench.m00000`, `bench.m00001`, … into the project in `directory`.
 
@@ -47,18 +48,19 @@ def write_models(
         kind: The kind of every model, as in a `MODEL` statement.
         start: Since when every model has intervals; the project's default where there is none.
         day: Whether rows have a column `day`, the interval's.
+        schema: Where the models are in place of `bench`; also the folder of their files.
     """
-    models = directory / "models"
+    models = directory / "models" / schema
     models.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         parents = list(_parents(shape, number))
         columns = "p0.id + 1 AS id" if parents else f"{number} AS id"
         columns += ", CAST(@start_ds AS DATE) AS day" if day else ""
         where = " WHERE " + " AND ".join(f"p{place}.day = @start_ds" for place, _ in enumerate(parents))
-        sources = ", ".join(f"{_name(parent)} AS p{place}" for place, parent in enumerate(parents))
+        sources = ", ".join(f"{schema}.{_name(parent)} AS p{place}" for place, parent in enumerate(parents))
         since = f", start '{start}'" if start else ""
-        (models / f"m{number:05d}.sql").write_text(
-            f"MODEL (name {_name(number)}, kind {kind}, cron '{cron}'{since});\n\n"
+        (models / f"{_name(number)}.sql").write_text(
+            f"MODEL (name {schema}.{_name(number)}, kind {kind}, cron '{cron}'{since});\n\n"
             f"SELECT {columns}{f' FROM {sources}' if sources else ''}{where if day and parents else ''}\n"
         )
 
@@ -85,7 +87,7 @@ def _config(scheduling: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(number: int) -> str:
-    return f"bench.m{number:05d}"
+    return f"m{number:05d}"
 
 
 def _parents(shape: Shape, number: int) -> Iterator[int]:

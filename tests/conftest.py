@@ -7,6 +7,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.distribution import Distribution, place_of
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
@@ -34,6 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: tests of the whole stack wait more than they compute."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Tests that share what is dear to set up share a worker."""
+    return Distribution(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts what takes long first."""
+    items.sort(key=lambda item: place_of(item.nodeid.split("::", 1)[0]))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

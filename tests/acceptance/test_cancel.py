@@ -11,7 +11,7 @@ from tests.acceptance.projects import scheduled_config
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = scheduled_config("2025-01-01")
 SLEEP = "cancelled_model_sleeps"

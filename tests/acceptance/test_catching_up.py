@@ -11,7 +11,7 @@ from tests.eventually import eventually
 from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 BUILDING, RUNNING = 250_201, 250_202
 MODEL = """

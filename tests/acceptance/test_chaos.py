@@ -16,7 +16,7 @@ from tests.fixtures.networks import network
 from tests.fixtures.processes import run_executor
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 AWAY_SECONDS = 20
 """Less than a lease: what an executor has in flight stays its own."""

@@ -12,7 +12,7 @@ from tests.acceptance.github import GitHub, github
 from tests.acceptance.projects import scheduled_config
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = f"""
 project: cicd

@@ -7,15 +7,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import duckdb
-import pytest
 
 from stack.processes import tcloud_command
 from tests.eventually import eventually
 from tests.fixtures.stack import RunningStack, running_stack
 from tests.fixtures.strangers import stranger
 from tests.integration.runner.features import SEED_ROWS
-
-pytestmark = pytest.mark.xdist_group("own-stack")
 
 FILES = {
     "config.yaml": """

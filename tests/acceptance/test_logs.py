@@ -8,7 +8,7 @@ import pytest
 from tests.fixtures.databases import Database
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = [pytest.mark.xdist_group("own-stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 PASSWORD = "canary-of-the-gateway"
 ROW = "canary-of-a-row"

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.projects import scheduled_config
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = scheduled_config("2025-01-01")
 INCREMENTAL = "kind INCREMENTAL_BY_TIME_RANGE (time_column day)"

@@ -10,7 +10,7 @@ from tests.eventually import eventually
 from tests.fixtures.mail import mail_server
 from tests.fixtures.stack import running_stack
 
-pytestmark = [pytest.mark.xdist_group("own-stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 MODEL = """
 MODEL (name told.orders, kind INCREMENTAL_BY_TIME_RANGE (time_column ds), cron '@daily',

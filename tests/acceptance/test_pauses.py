@@ -12,7 +12,7 @@ from tests.eventually import eventually
 from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 INCREMENTAL = "kind INCREMENTAL_BY_TIME_RANGE (time_column day)"
 MODELS = {

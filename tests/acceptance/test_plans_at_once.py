@@ -22,7 +22,7 @@ from tests.fixtures.processes import StackProcesses
 from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack, running_stack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 PLANNERS = 20
 LOCK = 250_301

@@ -14,7 +14,7 @@ from tests.eventually import eventually
 from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 EXIT_CODE = 17
 LOCK = 250_103

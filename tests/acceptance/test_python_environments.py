@@ -16,7 +16,7 @@ from envmanager.uv import Uv
 from tests.fixtures.stack import RunningStack
 from tests.integration.envmanager.test_pythons import other_interpreter
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = """
 gateways:

@@ -7,8 +7,6 @@ import pytest
 
 from tests.acceptance.processes import command
 
-pytestmark = pytest.mark.xdist_group("own-stack")
-
 
 def test_it_goes_through_to_the_end(tmp_path: Path) -> None:
     with command(tmp_path / "output", "quickstart") as quickstart:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fixtures.stack import RunningStack
 
-pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 CONFIG = """
 gateways:

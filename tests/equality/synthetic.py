@@ -1,5 +1,6 @@
-"""Synthetic projects for the comparison, and the changes that are made to them."""
+"""A synthetic project for the comparison, and the changes that are made to it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,15 @@ SELECT quotient FROM extra.fragile
 """
 
 
-def write_project(directory: Path, shape: Shape, scheduling: dict[str, Any] | None = None) -> None:
-    """Writes a project: the shape, a few models of other kinds, and one that fails on 9 January 2025.
+def write_project(directory: Path, shapes: Iterable[Shape], scheduling: dict[str, Any] | None = None) -> None:
+    """Writes a project: shapes, each a schema, a few models of other kinds, and one that fails on 9 January 2025.
 
     `scheduling` is its gateway; without one it goes through Tempomesh.
     """
     config = builtin_config(scheduling) if scheduling else cloud_config()
     write_config(directory, {**config, "model_defaults": {"dialect": "postgres", "start": "2025-01-01"}})
-    write_models(directory, shape, SIZES[shape])
+    for shape in shapes:
+        write_models(directory, shape, SIZES[shape], schema=shape.value)
     extra = directory / "models" / "extra"
     extra.mkdir()
     (extra / "events.sql").write_text(EVENTS)

@@ -16,7 +16,7 @@ from tests.equality.ways import Way, builtin_gateway, builtin_way
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory, builtin_postgres: Postgres) -> Way:
     project = tmp_path_factory.mktemp("compared")
-    write_project(project, Shape.CHAIN, builtin_gateway(builtin_postgres))
+    write_project(project, [Shape.CHAIN], builtin_gateway(builtin_postgres))
     way = builtin_way(project, builtin_postgres)
     planned = way.plan("prod", at="2025-01-06 12:00:00")
     assert planned.exit_code == 0, planned.output
@@ -40,8 +40,8 @@ def test_an_outcome_equals_itself_read_again(way: Way, outcome: Outcome) -> None
         ("UPDATE extra.events SET amount = amount + 1 WHERE ds = '2025-01-03'", "extra__events"),
         ("ALTER TABLE sqlmesh__extra.{totals} ADD COLUMN more INT", "extra__totals"),
         ("CREATE OR REPLACE VIEW extra.latest AS SELECT DATE '2025-01-05' AS ds", "extra.latest"),
-        ("DROP VIEW bench.m00007", "bench.m00007"),
-        ("CREATE TABLE bench.left_behind (id INT)", "bench.left_behind"),
+        ("DROP VIEW chain.m00007", "chain.m00007"),
+        ("CREATE TABLE chain.left_behind (id INT)", "chain.left_behind"),
     ],
 )
 def test_a_change_of_the_warehouse_is_found(way: Way, outcome: Outcome, statement: str, name: str) -> None:

@@ -17,6 +17,7 @@ from stack.processes import tcloud_command
 from tcloud.wire.executors import ExecutorHeartbeat, ExecutorKind, Gateway
 from tests.fixtures.children import running
 from tests.fixtures.databases import PostgresServer
+from tests.fixtures.preloaded import run_tcloud
 
 CATALOG = "wh"
 _PROJECTS = 40
@@ -87,15 +88,8 @@ class Machine:
     def tcloud(self, *arguments: str, role: str = "developer") -> subprocess.CompletedProcess[str]:
         """Runs `tcloud` in the project's folder."""
         self.server.beat("warehouse")
-        return subprocess.run(
-            [*tcloud_command(), *arguments],
-            env={**os.environ, **self.environment(role)},
-            cwd=self.folder / "project",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        variables = {**os.environ, **self.environment(role)}
+        return run_tcloud(*arguments, environment=variables, folder=self.folder / "project", timeout=120)
 
 
 @pytest.fixture(scope="session")

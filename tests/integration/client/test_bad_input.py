@@ -8,6 +8,7 @@ import pytest
 
 from stack.ports import free_ports
 from stack.processes import tcloud_command
+from tests.fixtures.preloaded import run_tcloud
 from tests.integration.client.conftest import Machine
 from tests.integration.client.strangers import stranger
 
@@ -33,6 +34,12 @@ def complaint(result: subprocess.CompletedProcess[str], exit_code: int) -> str:
 
 def at(machine: Machine, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs `tcloud` in the project's folder with some variables set otherwise."""
+    environment = {**os.environ, **machine.environment(), **variables}
+    return run_tcloud(*arguments, environment=environment, folder=machine.folder / "project", timeout=120)
+
+
+def started_at(machine: Machine, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The same with a `tcloud` that imports all that it needs with these variables."""
     return subprocess.run(
         [*tcloud_command(), *arguments],
         env={**os.environ, **machine.environment(), **variables},
@@ -88,7 +95,7 @@ def test_a_planner_with_another_sqlmesh(machine: Machine, name: str, version: st
         f"import sqlmesh, sqlmesh._version\nsqlmesh.__version__ = sqlmesh._version.__version__ = {version!r}\n"
     )
     machine.server.beat("warehouse")
-    result = at(machine, "sqlmesh", "plan", "--auto-apply", "--no-prompts", PYTHONPATH=str(machine.folder))
+    result = started_at(machine, "sqlmesh", "plan", "--auto-apply", "--no-prompts", PYTHONPATH=str(machine.folder))
     assert result.returncode == 1, result.stdout + result.stderr
     said = result.stdout + result.stderr
     assert says in said
@@ -150,7 +157,7 @@ EXECUTOR: list[tuple[dict[str, str], int, str]] = [
 
 @pytest.mark.parametrize(("variables", "exit_code", "says"), EXECUTOR)
 def test_an_executor_that_cannot_start(machine: Machine, variables: dict[str, str], exit_code: int, says: str) -> None:
-    result = at(machine, "executor", "run", **{"TCLOUD_TOKEN": "executor", **variables})
+    result = started_at(machine, "executor", "run", **{"TCLOUD_TOKEN": "executor", **variables})
     assert result.returncode == exit_code, result.stderr
     line = result.stderr.strip().splitlines()[-1]
     assert line.startswith("Error: ")
@@ -164,7 +171,7 @@ def test_an_executor_with_another_sqlmesh(machine: Machine, tmp_path: Path) -> N
     metadata = tmp_path / "other" / "sqlmesh-0.1.0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: sqlmesh\nVersion: 0.1.0\n")
-    result = at(machine, "executor", "run", TCLOUD_TOKEN="executor", PYTHONPATH=str(metadata.parent.parent))
+    result = started_at(machine, "executor", "run", TCLOUD_TOKEN="executor", PYTHONPATH=str(metadata.parent.parent))
     assert result.returncode == 1
     line = result.stderr.strip().splitlines()[-1]
     assert line.startswith("Error: This executor has SQLMesh 0.1.0, the server has ")
@@ -174,7 +181,7 @@ def test_an_executor_with_another_sqlmesh(machine: Machine, tmp_path: Path) -> N
 
 def test_a_worker_at_somebody_elses_server(machine: Machine) -> None:
     with stranger(200, HTML, b"<html/>") as address:
-        result = at(machine, "worker", TCLOUD_URL=f"{address}/sqlmesh/acme/demo", TCLOUD_TOKEN="worker")
+        result = started_at(machine, "worker", TCLOUD_URL=f"{address}/sqlmesh/acme/demo", TCLOUD_TOKEN="worker")
     assert result.returncode == 2
     assert "No Tempomesh server answers at " in result.stderr.strip().splitlines()[-1]
 

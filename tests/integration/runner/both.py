@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmesh.core import constants
+from sqlmesh.core import constants, context_diff
 from sqlmesh.core.console import get_console, set_console
 
 from tests.equality.outcome import differences
@@ -84,6 +85,9 @@ def both_ways(
     with pytest.MonkeyPatch.context() as patch:
         # SQLMesh's loader forks otherwise, in a process that has threads.
         patch.setattr(constants, "MAX_FORK_WORKERS", 1)
+        # It looks through all that is installed, for each plan.
+        metadata: Any = vars(context_diff)["metadata"]
+        patch.setattr(metadata, "packages_distributions", cache(metadata.packages_distributions))
         yield sides
     set_console(console)
 

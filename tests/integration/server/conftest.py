@@ -3,7 +3,7 @@
 import base64
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,21 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
         server.should_exit = True
         thread.join()
         database.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: databases.PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with all that a server makes in an empty one for `PROJECT`; a template, its servers have stopped."""
+    empty = postgres.fresh_database("migrated")
+    with closing(Database(empty.url, pool_size=1, cache_dir=tmp_path_factory.mktemp("migrated"))) as database:
+        prepare(database, [PROJECT], [])
+    return empty.name
+
+
+@pytest.fixture
+def database(postgres: databases.PostgresServer, migrated: str) -> databases.Database:
+    """A database for one test, in which a server finds nothing to be migrated."""
+    return postgres.fresh_database(template=migrated)
 
 
 @pytest.fixture

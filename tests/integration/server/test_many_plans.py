@@ -3,15 +3,12 @@
 import asyncio
 
 import httpx
-import pytest
 
 from server.projects import Role
 from tcloud.wire.plans import Plan
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import RunningServer, report_gateway
 from tests.integration.server.test_plans import ORIGIN, control_worker
-
-pytestmark = pytest.mark.xdist_group("temporal")
 
 ENVIRONMENTS, EACH = 20, 10
 

@@ -25,7 +25,6 @@ from tests.integration.server.test_units import evaluations_of, start, take_turn
 from workflows.payloads import UnitGraph, UnitReport
 from workflows.walk import UnitWalk
 
-pytestmark = pytest.mark.xdist_group("temporal")
 DAY = 86_400_000
 FIRST = to_timestamp("2024-01-01")
 CHAIN = {"orders": [], "totals": ["orders"], "aside": []}

@@ -37,8 +37,6 @@ from workflows.payloads import EnvironmentRef
 from workflows.plan import PlanWorkflow
 from workflows.run import RunWorkflow
 
-pytestmark = pytest.mark.xdist_group("temporal")
-
 ORIGIN = {"gateway": "warehouse", "default_catalog": "warehouse", "sqlmesh_version": "0.236.4"}
 
 

@@ -56,7 +56,6 @@ def developer(server: RunningServer) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.mark.xdist_group("temporal")
 async def test_housekeeping_and_plans_wait_for_each_other(
     scheduled: RunningServer, temporal: TemporalServer, namespace: str
 ) -> None:

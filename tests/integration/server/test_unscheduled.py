@@ -22,8 +22,6 @@ from tests.integration.server.states import promoted, snapshot_of
 from workflows.codec import data_converter
 from workflows.payloads import EnvironmentRef
 
-pytestmark = pytest.mark.xdist_group("temporal")
-
 MARS = "Mars/Olympus"
 
 

@@ -16,8 +16,6 @@ from tests.integration.server.conftest import RunningServer, report_gateway
 from tests.integration.server.states import promoted, snapshot_of
 from tests.integration.server.test_plans import ORIGIN, plan_json
 
-pytestmark = pytest.mark.xdist_group("temporal")
-
 
 @contextmanager
 def following(server: RunningServer, folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:

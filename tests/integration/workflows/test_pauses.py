@@ -26,7 +26,6 @@ from workflows.interfaces import CONTROL_QUEUE
 from workflows.payloads import EnvironmentState
 from workflows.run import RunWorkflow
 
-pytestmark = pytest.mark.xdist_group("temporal")
 SCHEDULE = "schedule/prod/@daily/UTC"
 
 
