@@ -29,7 +29,10 @@ async def resolved(tmp_path: Path, **requirements: str) -> PinnedPython:
 
 
 async def test_all_is_pinned_and_what_is_free_is_as_the_executor_has_it(tmp_path: Path) -> None:
+    # A file of uv's settings counts, but for what would tell the server where the packages come from.
+    (tmp_path / "uv.toml").write_text("[pip]\nemit-index-url = true\n")
     pinned = await resolved(tmp_path, humanize="4.9.0")
+    assert "index-url" not in pinned.pinned
     packages = {package.name: package.version for package in pinned.packages}
     assert packages["humanize"] == "4.9.0" != version("humanize")
     assert packages[DRIVER] == version(DRIVER)

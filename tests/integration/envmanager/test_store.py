@@ -162,6 +162,22 @@ async def test_credentials_of_an_index_reach_uv_and_stay_there(
     assert PASSWORD not in str(runner_variables({**variables, **given}))
 
 
+async def test_two_machines_build_the_same_bytes(
+    tmp_path: Path, variables: Mapping[str, str], pinned: PinnedPython
+) -> None:
+    built = []
+    for machine in ("one", "two"):
+        of_its_own = {**variables, "UV_CACHE_DIR": str(tmp_path / f"uv-{machine}")}
+        store = EnvironmentStore(tmp_path / machine, of_its_own)
+        # What the server has kept is all that they have in common.
+        with await store.hold(PinnedPython.model_validate_json(pinned.model_dump_json())) as held:
+            root = held.environment.interpreter.parent.parent
+            built.append({str(path.relative_to(root)): path.read_bytes() for path in files(root)})
+    assert any(name.endswith("smallthing/__init__.py") for name in built[0])
+    assert any(name.endswith(".pyc") for name in built[0])
+    assert built[0] == built[1]
+
+
 async def test_other_bytes_than_the_pinned_ones_are_not_installed(
     store: EnvironmentStore, folder: Path, index: PackageIndex, pinned: PinnedPython
 ) -> None:
