@@ -16,7 +16,7 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
 from server.projects import Role
-from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, Unit, UnitKind, UnitStarted, Verdict
+from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, StartUnit, Unit, UnitKind, UnitStarted, Verdict
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import RunningServer, serving
@@ -156,8 +156,19 @@ def test_a_paused_model_and_what_is_downstream_say_why_and_nobody_else_cares(rol
     snapshots = dag_of(CHAIN)
     promoted(executor, snapshots, "plan-1")
     promoted(executor, snapshots, "plan-1", "dev")
-    pause_id = pause_models(admin, "db.orders").raise_for_status().json()["pause"]["pause_id"]
     day = {s.name: (FIRST, FIRST + DAY) for s in snapshots}
+    prepare(executor, "prod", "prod-0", snapshots, day)
+    in_flight = start(executor, "prod-0", 0)
+    pause_id = pause_models(admin, "db.orders").raise_for_status().json()["pause"]["pause_id"]
+
+    # The run is active and there is no control worker. The first that asks after the answer is refused, also in the
+    # same breath as it tells how the last one ended.
+    turn = {"finish": ending(in_flight, snapshots[0], day[snapshots[0].name]), "start": asking("prod-0", 1)}
+    refused = UnitStarted.model_validate_json(take_turn(executor, turn).raise_for_status().content)
+    assert (refused.verdict, refused.is_paused) == (Verdict.SKIP, True)
+    finish(executor, start(executor, "prod-0", 2), snapshots[2], day[snapshots[2].name])
+    told = {found["model"]: found["status"] for found in evaluations_of(executor, "prod-0")}
+    assert told == {'"db"."orders"': "success", '"db"."totals"': "skipped", '"db"."aside"': "success"}
 
     # Also where the paused model itself has nothing to do.
     prepare(executor, "prod", "prod-1", snapshots, {name: days for name, days in day.items() if "orders" not in name})
@@ -392,7 +403,15 @@ def walk(
     return ran
 
 
+def asking(run_id: str, unit: int) -> dict[str, Any]:
+    return StartUnit(execution_id=run_id, unit=unit, executor="one").model_dump()
+
+
 def finish(executor: httpx.Client, started: UnitStarted, snapshot: Snapshot, interval: tuple[int, int]) -> None:
+    take_turn(executor, {"finish": ending(started, snapshot, interval)}).raise_for_status()
+
+
+def ending(started: UnitStarted, snapshot: Snapshot, interval: tuple[int, int]) -> dict[str, Any]:
     assert started.verdict is Verdict.GO
     intervals = SnapshotIntervals(
         name=snapshot.name,
@@ -401,10 +420,9 @@ def finish(executor: httpx.Client, started: UnitStarted, snapshot: Snapshot, int
         dev_version=snapshot.dev_version,
         intervals=[interval],
     )
-    body = {
+    return {
         "evaluation_id": started.evaluation_id,
         "fence": started.fence,
         "status": "success",
         "intervals": intervals.dict(),
     }
-    take_turn(executor, {"finish": body}).raise_for_status()
