@@ -37,6 +37,8 @@ def encode_cause(error: BaseException) -> dict[str, t.Any]:
 
 def message_of(error: BaseException) -> str:
     """What is told of an error; where memory has run out, with the limit, which a model knows nothing of."""
+    if isinstance(error, SystemExit):
+        return f"It called sys.exit({error.code!r})."
     text = str(error) or type(error).__name__
     limit = _memory_limit()
     if limit is None or not any(isinstance(seen, MemoryError) for seen in _chain(error)):

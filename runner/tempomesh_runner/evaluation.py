@@ -145,7 +145,7 @@ class _Unit:
         with _captured_output() as log:
             try:
                 self._run()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 outcome = {
                     "status": "failed",
                     "error": message_of(error),

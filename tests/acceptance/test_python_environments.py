@@ -133,6 +133,8 @@ def test_each_environment_has_its_own_libraries(tempomesh_stack: RunningStack, t
         "PyYAML": (version("pyyaml"), ["pythons.parsed"]),
     }
     assert {"name": "humanize", "version": "4.9.0"} in python["packages"]
+    said = stack.tcloud("plans", "logs", python["plan_id"], "--model", "pythons.library").stdout
+    assert ("of pythons_one in Python" in said, "said past Python" in said) == (True, True), said
     # What is asked by hand runs in the same environment; nothing is resolved or built for it.
     by_hand = stack.python(BY_HAND, str(folders["pythons_one"]))
     assert ("evaluated 4.9.0" in by_hand.stdout, "audited True" in by_hand.stdout) == (True, True), by_hand

@@ -44,6 +44,7 @@ BEHAVIOURS = {
     "g_moves": "os.chdir('/'); os.environ['HOME'] = '/nowhere'; sys.path.insert(0, '/nowhere')",
     "h_patches": "sqlmesh.core.scheduler.Scheduler.evaluate = None",
     "i_closes": "os.closerange(3, 1000)",
+    "i_ends_itself": "sys.exit(5)",
     "j_is_killed": "os.kill(os.getpid(), 11)",
     # What the kernel does when memory runs out.
     "j_runs_out_of_memory": "os.kill(os.getpid(), 9)",
@@ -80,12 +81,13 @@ def test_it_fails_alone(side: Pooled) -> None:
         by_name[evaluated.execution["snapshots"][names[number]]["name"].split('"')[-2]] = outcome
     failed = {name: outcome["error"] for name, outcome in by_name.items() if outcome["status"] == "failed"}
     assert failed.keys() == {
-        *("a_exits", "d_fills_memory", "f_sleeps", "i_closes", "j_is_killed", "j_runs_out_of_memory")
+        *("a_exits", "d_fills_memory", "f_sleeps", "i_closes", "i_ends_itself", "j_is_killed", "j_runs_out_of_memory")
     }
     assert "exited with code 3" in failed["a_exits"]
     assert "MemoryError" in failed["d_fills_memory"]
     assert "has reached its limit of 1,500 MB of memory" in failed["d_fills_memory"]
     assert "as the kernel does when memory runs out" in failed["j_runs_out_of_memory"]
+    assert failed["i_ends_itself"] == "It called sys.exit(5)."
     assert "signal 11 (SIGSEGV)" in failed["j_is_killed"]
     log = by_name["e_prints"]["log"]
     assert len(log) < 70_000
