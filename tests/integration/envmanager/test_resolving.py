@@ -62,7 +62,8 @@ async def test_an_index_that_does_not_answer_is_another_matter(tmp_path: Path) -
     variables = {**os.environ, "UV_DEFAULT_INDEX": "http://127.0.0.1:1/simple", "UV_HTTP_RETRIES": "0"}
     said = await check_index(Uv(variables, tmp_path))
     assert said is not None
-    assert "http://127.0.0.1:1/simple" in said
+    assert said.startswith("Failed to fetch: http://127.0.0.1:1/simple")
+    assert "error: Connection refused" in said
     assert await check_index(Uv(os.environ, tmp_path)) is None
 
 
