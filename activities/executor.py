@@ -17,6 +17,7 @@ from tcloud.wire.environments import Environment
 from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.queries import QueryKind, QueryPython
 from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
@@ -37,6 +38,7 @@ from workflows.units import UnitsWorkflow
 
 __all__ = ["RunnerBackedActivities"]
 
+_PROD = "prod"
 _LETTERS = {"evaluate": "e", "audit": "a", "create": "c", "dummy": "d"}
 
 
@@ -244,12 +246,28 @@ class RunnerBackedActivities(ExecutorActivities):
 
     async def _answer_query(self, query_id: str) -> StageResult:
         question = json.loads(await self._api.query(query_id))
+        asked = QueryPython.model_validate(question.pop("python", {}))
         try:
-            answered = await self._runners.plan_task("answer_query", question, query_id)
+            if QueryKind(question["kind"]).is_housekeeping:
+                python = await self._python_of_housekeeping(question["arguments"])
+            else:
+                python = await self._pythons.of_query(asked, self._say_to(query_id))
+            answered = await self._runners.plan_task("answer_query", question, query_id, python)
+        except PythonUnavailableError as error:
+            # Somebody waits for the answer, and may ask again.
+            return StageResult(error=str(error))
         except (TaskFailedError, RunnerCrashedError) as error:
             return StageResult(error=_final(error))
         await self._api.put_answer(query_id, json.dumps(answered["answer"]).encode())
         return StageResult()
+
+    async def _python_of_housekeeping(self, arguments: dict[str, Any]) -> str | None:
+        """To drop what a package's materialization has made takes that package."""
+        for name in (arguments.get("environment"), _PROD):
+            environment = await self._api.environment(name) if name else None
+            if environment is not None and environment.python_environment is not None:
+                return environment.python_environment
+        return None
 
     def _asking_models(self, plan_id: str) -> WhoAsks:
         async def ask(packages: Sequence[str]) -> dict[str, list[str]]:
@@ -259,10 +277,10 @@ class RunnerBackedActivities(ExecutorActivities):
 
         return ask
 
-    def _say_to(self, plan_id: str) -> Say:
+    def _say_to(self, owner_id: str) -> Say:
         async def say(line: str) -> None:
             event = ConsoleEvent(type="log_status_update", payload={"message": line})
-            await self._api.owner_events(plan_id, [event])
+            await self._api.owner_events(owner_id, [event])
 
         return say
 

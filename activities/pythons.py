@@ -10,10 +10,11 @@ from envmanager.errors import PythonUnavailableError
 from envmanager.pool import Role, Runner
 from envmanager.pools import RunnerPools
 from envmanager.resolving import resolve
-from envmanager.store import EnvironmentStore, modules_in
+from envmanager.store import EnvironmentStore, Held, modules_in
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.plans import Plan
 from tcloud.wire.pythons import BuiltPython, PinnedPython, PlanPython, PythonRequest
+from tcloud.wire.queries import QueryPython
 
 __all__ = ["Pythons", "Say", "WhoAsks"]
 
@@ -21,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _LOCK = "the project's sqlmesh-requirements.lock"
 
 Say = Callable[[str], Awaitable[None]]
-"""Tells whoever watches a plan what it waits for."""
+"""Tells whoever watches a plan or a query what it waits for."""
 
 WhoAsks = Callable[[Sequence[str]], Awaitable[dict[str, list[str]]]]
 """Which models' code imports packages."""
@@ -74,18 +75,37 @@ class Pythons:
         """
         if not plan.requirements and plan.python_version is None:
             return None
+        of = f"'{plan.environment}'"
         try:
-            pinned = await self._pinned_for(plan, who_asks, say)
-            if all(stored.key != pinned.key for stored in await asyncio.to_thread(self._store.stored)):
-                await say(f"Building the Python environment of '{plan.environment}': {len(pinned.packages)} packages.")
-            with await self._store.hold(pinned) as held:
+            pinned = await self._pinned_for(plan, of, who_asks, say)
+            with await self._built(pinned, of, say) as held:
                 modules = await asyncio.to_thread(modules_in, held.environment)
         except PythonUnavailableError as error:
-            text = f"The Python environment of '{plan.environment}' cannot be made: {error}"
+            text = f"The Python environment of {of} cannot be made: {error}"
             if error.retryable:
                 await say(f"{text} It is tried again.")
             raise PythonUnavailableError(text, retryable=error.retryable) from error
         await self._api.put_plan_python(plan.plan_id, PlanPython(key=pinned.key, modules=modules))
+        return pinned.key
+
+    async def of_query(self, asked: QueryPython, say: Say) -> str | None:
+        """Resolves and builds what the code needs that answers a query; mostly a plan has had that done.
+
+        Returns:
+            The environment's key; None if nothing is asked for, and the executor's own interpreter does.
+
+        Raises:
+            PythonUnavailableError: If there is no such set of packages, or it cannot be had now.
+        """
+        if not asked.requirements and asked.python_version is None:
+            return None
+        of = "this query"
+        try:
+            pinned = await self._resolved(asked.requirements, asked.python_version, of, say)
+            (await self._built(pinned, of, say)).release()
+        except PythonUnavailableError as error:
+            text = f"The Python environment of {of} cannot be made: {error}"
+            raise PythonUnavailableError(text, retryable=error.retryable) from error
         return pinned.key
 
     async def build(self, key: str) -> None:
@@ -135,18 +155,25 @@ class Pythons:
             )
         return list(in_use), built
 
-    async def _pinned_for(self, plan: Plan, who_asks: WhoAsks, say: Say) -> PinnedPython:
+    async def _pinned_for(self, plan: Plan, of: str, who_asks: WhoAsks, say: Say) -> PinnedPython:
         try:
-            return await self._resolved(plan, say)
+            return await self._resolved(plan.requirements, plan.python_version, of, say)
         except PythonUnavailableError as error:
             if error.retryable:
                 raise
             raise await _with_models(error, plan, who_asks) from error
 
-    async def _resolved(self, plan: Plan, say: Say) -> PinnedPython:
-        interpreter = await self._store.interpreter(plan.python_version or self._python_version)
+    async def _built(self, pinned: PinnedPython, of: str, say: Say) -> Held:
+        if all(stored.key != pinned.key for stored in await asyncio.to_thread(self._store.stored)):
+            await say(f"Building the Python environment of {of}: {len(pinned.packages)} packages.")
+        return await self._store.hold(pinned)
+
+    async def _resolved(
+        self, requirements: dict[str, str], python_version: str | None, of: str, say: Say
+    ) -> PinnedPython:
+        interpreter = await self._store.interpreter(python_version or self._python_version)
         request = PythonRequest(
-            requirements=plan.requirements,
+            requirements=requirements,
             sqlmesh_version=self._sqlmesh_version,
             drivers=self._drivers,
             python_version=interpreter.minor,
@@ -154,13 +181,11 @@ class Pythons:
         )
         known = await self._api.python_environment_for(request)
         if known is None:
-            asked = ", ".join(f"{name}=={version}" for name, version in sorted(plan.requirements.items()))
-            await say(
-                f"Resolving the Python packages of '{plan.environment}': {asked or f'Python {request.python_version}'}."
-            )
+            asked = ", ".join(f"{name}=={version}" for name, version in sorted(requirements.items()))
+            await say(f"Resolving the Python packages of {of}: {asked or f'Python {request.python_version}'}.")
             pinned = await resolve(self._store.uv, request, interpreter)
             known = await self._api.put_python_environment(pinned)
-            _log.info("python_resolved", key=known.key, packages=len(known.packages), environment=plan.environment)
+            _log.info("python_resolved", key=known.key, packages=len(known.packages), of=of)
         self._pinned[known.key] = known
         return known
 

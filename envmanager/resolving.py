@@ -48,6 +48,8 @@ async def resolve(uv: Uv, request: PythonRequest, interpreter: Interpreter) -> P
         output.write_text("".join(f"{name}=={found}\n" for name, found in _own_versions().items()))
         await uv.run(
             *("pip", "compile", "-", "--generate-hashes", "--no-header", "--no-annotate", "--quiet"),
+            # Indexes, and what opens them, are each executor's own business: the set is kept by the server.
+            *("--no-emit-index-url", "--no-emit-find-links"),
             *("--python", str(interpreter.path), "--output-file", str(output)),
             stdin="".join(f"{line}\n" for line in _asked_for(request)),
         )

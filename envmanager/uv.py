@@ -99,7 +99,7 @@ def _explained(said: str) -> str:
     """What uv said as sentences, without its drawing."""
     lines = [line.strip(_DRAWING) for line in said.splitlines() if not line.startswith(("warning:", "Using "))]
     text = " ".join(line for line in lines if line)
-    text = re.sub(r"\b(?:error|cause): ", "", re.sub(r"(?<=[^.:]) cause: ", ": ", text))
+    text = re.sub(r"(^|[.:] )(?:error|cause): ", r"\1", re.sub(r"(?<=[^.:]) cause: ", ": ", text))
     return text or "uv failed without a word"
 
 

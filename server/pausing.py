@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from server.audit_log import BY_ITSELF, add_entry
@@ -63,7 +63,9 @@ def pause(
     until = _end(until, lasts)
     model = model.strip() if model is not None else None
     left_out = _expand(transaction, environment, model) if model is not None else {}
-    _expire(transaction, environment, timedelta())
+    # What else has ended is left to the workflow: a run is to catch up with it.
+    for over in _expired(transaction, environment, timedelta(), _is_of(model)):
+        _audit_end(transaction, over, BY_ITSELF, None)
     values = {"reason": reason.strip(), "until": until, "left_out": left_out}
     new = transaction.connection.execute(
         insert(pauses)
@@ -85,7 +87,7 @@ def pause(
         .where(
             pauses.c.project == transaction.project.namespace,
             pauses.c.environment == environment,
-            func.coalesce(pauses.c.model, "") == (model or ""),
+            _is_of(model),
         )
         .with_for_update()
     ).one()
@@ -139,9 +141,10 @@ def end_pause(
         )
     ended = as_pause(dict(row._mapping))
     run_id: str | None = None
-    no_run: str | None = "The next tick evaluates what is due."
-    if catch_up:
-        run_id, no_run = _catch_up(transaction, ended.environment, scheduled, by, _run_id(ended.environment))
+    no_run = _why_no_run(transaction, ended.environment, scheduled)
+    if no_run is None and catch_up:
+        run_id = _run_id(ended.environment)
+        create_catch_up_run(transaction, ended.environment, run_id, by)
     _audit_end(transaction, ended, by, run_id)
     leave_notice(
         transaction,
@@ -149,7 +152,7 @@ def end_pause(
         "resume",
         ResumeRef(environment=ended.environment, pause_id=pause_id, resumed_by=by, run_id=run_id),
     )
-    return Resumed(ended, run_id, no_run if run_id is None else None)
+    return Resumed(ended, run_id, None if run_id else no_run or "The next tick evaluates what is due.")
 
 
 def settle(transaction: Transaction, environment: str, run_id: str, scheduled: ScheduledEnvironments) -> PausesStanding:
@@ -162,8 +165,12 @@ def settle(transaction: Transaction, environment: str, run_id: str, scheduled: S
         scheduled: Which environments are scheduled.
     """
     started = None
-    if ended := _expire(transaction, environment, _EARLY, run_id):
-        started, _ = _catch_up(transaction, environment, scheduled, ended[0].created_by, run_id)
+    ended = _expired(transaction, environment, _EARLY)
+    if ended and _why_no_run(transaction, environment, scheduled) is None:
+        create_catch_up_run(transaction, environment, run_id, ended[0].created_by)
+        started = run_id
+    for found in ended:
+        _audit_end(transaction, found, BY_ITSELF, started)
     in_force = [_reference(found) for found in pauses_in(transaction, environment)]
     return PausesStanding(pauses=in_force, run_id=started)
 
@@ -195,20 +202,25 @@ def _paused(transaction: Transaction, row: Row[tuple[object, ...]], by: str, out
     return found, outcome
 
 
-def _expire(transaction: Transaction, environment: str, early: timedelta, run_id: str | None = None) -> list[Pause]:
+def _is_of(model: str | None) -> ColumnElement[bool]:
+    return func.coalesce(pauses.c.model, "") == (model or "")
+
+
+def _expired(
+    transaction: Transaction, environment: str, early: timedelta, *conditions: ColumnElement[bool]
+) -> list[Pause]:
+    """Removes the pauses whose time has come, of those that meet the conditions, and returns them."""
     rows = transaction.connection.execute(
         delete(pauses)
         .where(
             pauses.c.project == transaction.project.namespace,
             pauses.c.environment == environment,
             pauses.c.until <= func.now() + early,
+            *conditions,
         )
         .returning(pauses)
     ).all()
-    ended = [as_pause(dict(row._mapping)) for row in rows]
-    for found in ended:
-        _audit_end(transaction, found, BY_ITSELF, run_id)
-    return ended
+    return [as_pause(dict(row._mapping)) for row in rows]
 
 
 def _audit_end(transaction: Transaction, ended: Pause, by: str, run_id: str | None) -> None:
@@ -221,15 +233,12 @@ def _details(found: Pause) -> dict[str, object]:
     return {"pause_id": found.pause_id, "model": found.model, "until": until}
 
 
-def _catch_up(
-    transaction: Transaction, environment: str, scheduled: ScheduledEnvironments, by: str, run_id: str
-) -> tuple[str | None, str | None]:
+def _why_no_run(transaction: Transaction, environment: str, scheduled: ScheduledEnvironments) -> str | None:
+    """Why nothing runs by itself there now that a pause has ended; None if it does."""
     if not scheduled.of_all(transaction)[environment].is_scheduled:
-        return None, f"Environment '{environment}' is not scheduled: it runs when somebody says so."
-    if (still := pause_of(transaction, environment)) is not None:
-        return None, f"Environment '{environment}' is {still.explained}"
-    create_catch_up_run(transaction, environment, run_id, by)
-    return run_id, None
+        return f"Environment '{environment}' is not scheduled: it runs when somebody says so."
+    still = pause_of(transaction, environment)
+    return None if still is None else f"Environment '{environment}' is {still.explained}"
 
 
 def _expand(

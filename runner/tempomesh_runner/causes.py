@@ -6,7 +6,7 @@ from sqlglot import exp, parse_one
 from sqlmesh.utils import errors as sqlmesh_errors
 from sqlmesh.utils.errors import AuditError, NodeAuditsErrors, PythonModelEvalError
 
-__all__ = ["decode_cause", "encode_cause", "is_retryable"]
+__all__ = ["decode_cause", "encode_cause", "is_retryable", "message_of"]
 
 _CONNECTION_ERRORS = frozenset({"OperationalError", "InterfaceError"})
 """Names that DBAPI (PEP 249) gives to errors of the connection, whatever the driver."""
@@ -20,7 +20,7 @@ class StateUnavailableError(Exception):
 
 def encode_cause(error: BaseException) -> dict[str, t.Any]:
     """The JSON form of an error."""
-    cause: dict[str, t.Any] = {"class": type(error).__name__, "message": str(error)}
+    cause: dict[str, t.Any] = {"class": type(error).__name__, "message": str(error) and message_of(error)}
     if isinstance(error, NodeAuditsErrors):
         cause["audits"] = [
             {
@@ -33,6 +33,20 @@ def encode_cause(error: BaseException) -> dict[str, t.Any]:
             for audit in error.errors
         ]
     return cause
+
+
+def message_of(error: BaseException) -> str:
+    """What is told of an error; where memory has run out, with the limit, which a model knows nothing of."""
+    if isinstance(error, SystemExit):
+        return f"It called sys.exit({error.code!r})."
+    text = str(error) or type(error).__name__
+    limit = _memory_limit()
+    if limit is None or not any(isinstance(seen, MemoryError) for seen in _chain(error)):
+        return text
+    return (
+        f"{text.rstrip()}\nThe runner process has reached its limit of {limit / 1e6:,.0f} MB of memory "
+        "(TCLOUD_EXECUTOR_RUNNER_MEMORY_LIMIT_BYTES of the executor)."
+    )
 
 
 def decode_cause(cause: dict[str, t.Any] | None, message: str | None) -> Exception:
@@ -61,6 +75,21 @@ def is_retryable(error: BaseException) -> bool:
             return True
         seen = seen.__cause__
     return False
+
+
+def _memory_limit() -> int | None:
+    # Not on every system, and errors are decoded on users' machines as well.
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _chain(error: BaseException) -> t.Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def _audit_error(audit: dict[str, t.Any]) -> AuditError:

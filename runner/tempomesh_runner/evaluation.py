@@ -25,7 +25,7 @@ from sqlmesh.core.snapshot import (
 from sqlmesh.core.snapshot.definition import Interval, remove_interval
 from sqlmesh.utils.date import now_timestamp
 
-from tempomesh_runner.causes import encode_cause, is_retryable
+from tempomesh_runner.causes import encode_cause, is_retryable, message_of
 from tempomesh_runner.console import Event, RelayConsole
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.state import RemoteStateSync
@@ -145,10 +145,10 @@ class _Unit:
         with _captured_output() as log:
             try:
                 self._run()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 outcome = {
                     "status": "failed",
-                    "error": str(error) or type(error).__name__,
+                    "error": message_of(error),
                     "cause": encode_cause(error),
                     "retryable": is_retryable(error),
                 }

@@ -1,15 +1,21 @@
 """The janitor and the end of a project: SQLMesh's own methods of a `Context`, where the warehouse is."""
 
 import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
+from sqlmesh.core.console import Console
 from sqlmesh.core.context import GenericContext
-from sqlmesh.core.snapshot import SnapshotEvaluator
+from sqlmesh.core.model.kind import CustomKind
+from sqlmesh.core.snapshot import SnapshotEvaluator, evaluator
+from sqlmesh.core.snapshot.evaluator import CustomMaterialization
 from sqlmesh.utils.date import now_timestamp
+from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner.process_context import ProcessContext
 
-__all__ = ["Housekeeper"]
+__all__ = ["Housekeeper", "any_materialization"]
 
 
 class Housekeeper:
@@ -57,7 +63,8 @@ class Housekeeper:
         Raises:
             SQLMeshError: If something could not be dropped, unless the configuration asks for a warning.
         """
-        self._run_janitor(ignore_ttl, force_delete=force_delete, environment=environment)
+        with any_materialization(self.console):
+            self._run_janitor(ignore_ttl, force_delete=force_delete, environment=environment)
 
     def clean_up_environment(self, name: str) -> list[str]:
         """Removes an expired environment; returns what went wrong."""
@@ -69,6 +76,32 @@ class Housekeeper:
         for environment in self.state_sync.get_environments():
             self.state_sync.invalidate_environment(name=environment.name, protect_prod=False)
             self.console.log_success(f"Environment '{environment.name}' invalidated.")
-        self._run_janitor(ignore_ttl=True)
+        with any_materialization(self.console):
+            self._run_janitor(ignore_ttl=True)
         self.state_sync.remove_state(including_backup=True)
         self.console.log_status_update("State tables removed.")
+
+
+@contextmanager
+def any_materialization(console: Console) -> Iterator[None]:
+    """While it is open, a materialization that is not found here stands for one that drops tables as SQLMesh does.
+
+    What expires may have been made by a package that only its own environment asked for, and that is gone.
+    """
+    find = evaluator.get_custom_materialization_type_or_raise
+    told: set[str] = set()
+
+    def found(name: str) -> tuple[type[CustomKind], type[CustomMaterialization[t.Any]]]:
+        try:
+            return find(name)
+        except SQLMeshError:
+            if name not in told:
+                told.add(name)
+                console.log_warning(f"The materialization '{name}' is not here: what it made is dropped as tables are.")
+            return CustomKind, CustomMaterialization
+
+    evaluator.get_custom_materialization_type_or_raise = found
+    try:
+        yield
+    finally:
+        evaluator.get_custom_materialization_type_or_raise = find

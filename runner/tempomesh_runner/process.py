@@ -132,7 +132,7 @@ def _serve(executor: Connection) -> None:
     while (message := _receive(executor)) is not None:
         try:
             result = worker.run(message["task"], message["arguments"])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             _send(executor, {"failed": describe_error(error), "spoilt": worker.is_spoilt})
         else:

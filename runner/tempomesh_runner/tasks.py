@@ -9,7 +9,7 @@ from sqlmesh.utils.concurrency import NodeExecutionFailedError
 from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner import plans, queries, requirements, scheduling
-from tempomesh_runner.causes import encode_cause, is_retryable
+from tempomesh_runner.causes import encode_cause, is_retryable, message_of
 from tempomesh_runner.console import Event
 from tempomesh_runner.crons import remember_crons
 from tempomesh_runner.evaluation import UnitEvaluator
@@ -104,6 +104,6 @@ def describe_error(error: BaseException) -> dict[str, t.Any]:
 
 
 def _message(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = message_of(error)
     # It names only the model; the reason is in a log, and here the log is on another machine than the reader.
     return f"{text}: {error.__cause__}" if isinstance(error, NodeExecutionFailedError) and error.__cause__ else text

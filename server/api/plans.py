@@ -123,11 +123,14 @@ async def plan(plan_id: str, access: Anyone, temporal: Temporal) -> Plan:
 
 
 @router.get("/plans/{plan_id}/evaluations", summary="A plan's evaluations, in the order of their start")
-def evaluations(plan_id: str, access: Anyone) -> list[Evaluation]:
-    """One for each unit of its backfill; a unit that is evaluated again is the same evaluation with a later attempt."""
+def evaluations(plan_id: str, access: Anyone, model: str | None = None) -> list[Evaluation]:
+    """One for each unit of its backfill; a unit that is evaluated again is the same evaluation with a later attempt.
+
+    With `model` those of one model only.
+    """
     with access.database.transaction(access.project) as transaction:
         found = one_plan(transaction, plan_id)
-        return evaluations_of(transaction, OwnerKind.PLAN, plan_id, is_over=found.status.is_final)
+        return evaluations_of(transaction, OwnerKind.PLAN, plan_id, is_over=found.status.is_final, model=model)
 
 
 @router.post("/plans/{plan_id}/cancel", summary="Stop a plan", responses=problems(s409="The plan is over (`TM-OVER`)."))

@@ -32,7 +32,7 @@ import humanize
 import pandas as pd
 from sqlmesh import model
 
-@model("pythons.library", kind="FULL", columns={{"version": "text"}})
+@model("pythons.library", kind="FULL", columns={{"version": "text"}}, audits=[("of_this_library", {{}})])
 def execute(context, start, end, execution_time, **kwargs):
     os.write(1, b"said past Python")
     print("of {environment} in Python", *sys.version_info[:2])
@@ -46,6 +46,24 @@ from sqlmesh import macro
 def from_yaml(evaluator, text):
     return str(yaml.safe_load(text.name)["a"])
 """
+OTHER_MACRO = """
+import humanize
+from sqlmesh import macro
+
+@macro()
+def library_version(evaluator):
+    return f"'{humanize.__version__}'"
+"""
+AUDIT = "AUDIT (name of_this_library); SELECT * FROM @this_model WHERE version <> @library_version()"
+BY_HAND = """
+import sys
+from tcloud.scheduler import RemoteContext
+
+context = RemoteContext(paths=sys.argv[1])
+day = {"start": "2025-01-02", "end": "2025-01-02", "execution_time": "2025-01-03 12:00:00"}
+print("evaluated", context.evaluate("pythons.library", **day).iloc[0, 0])
+print("audited", context.audit(models=["pythons.library"], **day))
+"""
 SQL = "MODEL (name pythons.parsed, kind FULL); SELECT @from_yaml('{a: 1}')::INT AS a"
 VERSIONS = {"pythons_one": "4.9.0", "pythons_two": "4.12.3"}
 
@@ -57,6 +75,8 @@ def write(folder: Path, environment: str, lock: str, options: str = "") -> Path:
         "models/parsed.sql": SQL,
         "macros/__init__.py": "",
         "macros/parsing.py": MACRO,
+        "macros/library.py": OTHER_MACRO,
+        "audits/library.sql": AUDIT,
         "sqlmesh-requirements.lock": lock,
     }.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +133,12 @@ def test_each_environment_has_its_own_libraries(tempomesh_stack: RunningStack, t
         "PyYAML": (version("pyyaml"), ["pythons.parsed"]),
     }
     assert {"name": "humanize", "version": "4.9.0"} in python["packages"]
+    said = stack.tcloud("plans", "logs", python["plan_id"], "--model", "pythons.library").stdout
+    assert ("of pythons_one in Python" in said, "said past Python" in said) == (True, True), said
+    # What is asked by hand runs in the same environment; nothing is resolved or built for it.
+    by_hand = stack.python(BY_HAND, str(folders["pythons_one"]))
+    assert ("evaluated 4.9.0" in by_hand.stdout, "audited True" in by_hand.stdout) == (True, True), by_hand
+    assert "Python packages" not in by_hand.stdout + by_hand.stderr
 
     started = stack.tcloud(
         *("runs", "start", "--environment", "pythons_two", "-o", "json"),

@@ -127,9 +127,9 @@ class Api:
         """One plan with its stages."""
         return self._one(Plan, f"plans/{_segment(plan_id)}")
 
-    def plan_evaluations(self, plan_id: str) -> list[Evaluation]:
-        """A plan's evaluations, in the order in which they started."""
-        return self._many(Evaluation, f"plans/{_segment(plan_id)}/evaluations")
+    def plan_evaluations(self, plan_id: str, model: str | None = None) -> list[Evaluation]:
+        """A plan's evaluations with their logs, in the order in which they started; with `model` those of one model."""
+        return self._many(Evaluation, f"plans/{_segment(plan_id)}/evaluations", model=model)
 
     def cancel_plan(self, plan_id: str) -> Plan:
         """Asks for a plan to be stopped."""

@@ -1,12 +1,15 @@
 """How evaluations are listed, be they of a plan, of a run, or of a model."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import click
 
-from tcloud.output import cell, print_table
+from tcloud.errors import NotFoundError
+from tcloud.output import Format, as_json, cell, print_table
 from tcloud.wire.runs import Evaluation
 from tcloud.wire.statuses import Status
 
@@ -15,8 +18,9 @@ __all__ = [
     "duration",
     "evaluation_table",
     "interval_of",
-    "print_log",
+    "log_options",
     "readable_model",
+    "show_logs",
     "summary_of",
     "worst_first",
 ]
@@ -36,6 +40,7 @@ EVALUATION_FIELDS = (
     "audits",
 )
 
+_LOG_FIELDS = ("evaluation_id", "model", "interval_start", "interval_end", "status", "attempt", "error_message", "log")
 _WORST_FIRST = (
     Status.FAILED,
     Status.ABORTED,
@@ -46,6 +51,7 @@ _WORST_FIRST = (
     Status.SUCCESS,
 )
 _REASON_CHARACTERS = 300
+Command = TypeVar("Command", bound=Callable[..., Any])
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -111,8 +117,44 @@ def duration(evaluation: Evaluation) -> str | None:
     return f"{minutes}m {rest:02d}s" if seconds < _HOUR else f"{minutes // _MINUTE}h {minutes % _MINUTE:02d}m"
 
 
-def print_log(evaluation: Evaluation) -> None:
-    """Prints what an evaluation logged, below a line that says which it is."""
+def log_options(command: Command) -> Command:
+    """Gives a command the options that choose among the logs of a run or plan: `model`, `evaluation_id`."""
+    command = click.option("--evaluation", "evaluation_id", metavar="ID", help="Only this evaluation.")(command)
+    return click.option("--model", metavar="NAME", help="Only evaluations of this model.")(command)
+
+
+def show_logs(
+    found: Sequence[Evaluation], model: str | None, evaluation_id: str | None, owner: str, see: str, output: Format
+) -> None:
+    """Prints what evaluations logged, each below a line that says which it is.
+
+    Args:
+        found: Evaluations of a run or plan, with `model` those of one model.
+        model: The model that was asked for.
+        evaluation_id: The only evaluation to be printed.
+        owner: The run or plan, for a person.
+        see: The command that shows it.
+        output: How to print.
+
+    Raises:
+        NotFoundError: If nothing is what was asked for.
+    """
+    if evaluation_id is not None:
+        found = [evaluation for evaluation in found if evaluation.evaluation_id == evaluation_id]
+        if not found:
+            raise NotFoundError(f"{owner} has no such evaluation '{evaluation_id}': see `{see}`.")
+    if model is not None and not found:
+        raise NotFoundError(f"{owner} has no evaluation of model '{model}': see `{see}`.")
+    if output is Format.JSON:
+        click.echo(json.dumps([as_json(evaluation, _LOG_FIELDS) for evaluation in found], indent=2))
+        return
+    for evaluation in found:
+        _print_log(evaluation)
+    if not any(evaluation.log and evaluation.log.strip() for evaluation in found):
+        click.echo("Nothing was logged.", err=True)
+
+
+def _print_log(evaluation: Evaluation) -> None:
     head = [readable_model(evaluation), interval_of(evaluation), evaluation.status.value, duration(evaluation)]
     click.echo(f"== {'  '.join(part for part in head if part)}  {evaluation.evaluation_id}")
     if evaluation.error_message:

@@ -3,7 +3,7 @@
 import click
 
 from tcloud.commands.access import project_api, project_name
-from tcloud.commands.evaluations import EVALUATION_FIELDS
+from tcloud.commands.evaluations import EVALUATION_FIELDS, log_options, show_logs
 from tcloud.output import Format, as_json, output_option, show, show_many
 
 __all__ = ["plans"]
@@ -24,7 +24,7 @@ _COLUMNS = ("plan_id", "environment", "status", "queue_position", "created_by", 
 
 @click.group()
 def plans() -> None:
-    """Plans: list, show, watch and cancel them."""
+    """Plans: list, show, watch and cancel them, read their logs."""
 
 
 @plans.command("list")
@@ -46,6 +46,17 @@ def show_plan(plan_id: str, output: Format) -> None:
         plan = api.plan(plan_id)
         evaluations = [as_json(evaluation, EVALUATION_FIELDS) for evaluation in api.plan_evaluations(plan_id)]
     show({**as_json(plan, _FIELDS), "evaluations": evaluations}, output)
+
+
+@plans.command("logs")
+@click.argument("plan_id")
+@log_options
+@output_option
+def logs_of_plan(plan_id: str, model: str | None, evaluation_id: str | None, output: Format) -> None:
+    """Show what SQLMesh and the models logged while a plan evaluated them."""
+    with project_api() as api:
+        found = api.plan_evaluations(plan_id, model)
+    show_logs(found, model, evaluation_id, f"Plan '{plan_id}'", f"tcloud plans show {plan_id}", output)
 
 
 @plans.command("cancel")

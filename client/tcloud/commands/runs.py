@@ -1,6 +1,5 @@
 """`tcloud runs`."""
 
-import json
 from datetime import UTC, datetime
 from functools import partial
 
@@ -8,8 +7,14 @@ import click
 
 from tcloud.api.client import Api
 from tcloud.commands.access import project_api, project_name
-from tcloud.commands.evaluations import EVALUATION_FIELDS, evaluation_table, print_log, summary_of, worst_first
-from tcloud.errors import NotFoundError
+from tcloud.commands.evaluations import (
+    EVALUATION_FIELDS,
+    evaluation_table,
+    log_options,
+    show_logs,
+    summary_of,
+    worst_first,
+)
 from tcloud.output import Format, as_json, output_option, show, show_many
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.runs import RunOptions, RunTrigger
@@ -20,7 +25,6 @@ __all__ = ["runs"]
 _FIELDS = ("run_id", "environment", "status", "trigger", "start_at", "end_at", "error_message")
 _STATUSES = tuple(status.value for status in Status)
 _TRIGGERS = tuple(trigger.value for trigger in RunTrigger)
-_LOG_FIELDS = ("evaluation_id", "model", "interval_start", "interval_end", "status", "attempt", "error_message", "log")
 
 
 def _moment(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -96,26 +100,13 @@ def show_run(run_id: str, output: Format) -> None:
 
 @runs.command("logs")
 @click.argument("run_id")
-@click.option("--model", metavar="NAME", help="Only evaluations of this model.")
-@click.option("--evaluation", "evaluation_id", metavar="ID", help="Only this evaluation.")
+@log_options
 @output_option
 def logs_of_run(run_id: str, model: str | None, evaluation_id: str | None, output: Format) -> None:
     """Show what SQLMesh and the models logged while a run evaluated them."""
     with project_api() as api:
         found = api.run_evaluations(run_id, model)
-    if evaluation_id is not None:
-        found = [evaluation for evaluation in found if evaluation.evaluation_id == evaluation_id]
-        if not found:
-            raise NotFoundError(f"Run '{run_id}' has no such evaluation '{evaluation_id}': see `tcloud runs show`.")
-    if model is not None and not found:
-        raise NotFoundError(f"Run '{run_id}' has no evaluation of model '{model}': see `tcloud runs show {run_id}`.")
-    if output is Format.JSON:
-        click.echo(json.dumps([as_json(evaluation, _LOG_FIELDS) for evaluation in found], indent=2))
-        return
-    for evaluation in found:
-        print_log(evaluation)
-    if not any(evaluation.log and evaluation.log.strip() for evaluation in found):
-        click.echo("Nothing was logged.", err=True)
+    show_logs(found, model, evaluation_id, f"Run '{run_id}'", f"tcloud runs show {run_id}", output)
 
 
 @runs.command("start")

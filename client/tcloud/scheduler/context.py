@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlglot import exp
 from sqlmesh.core.context import Context
+from sqlmesh.core.context_diff import _build_requirements
 from sqlmesh.core.engine_adapter.base import EngineAdapter
 from sqlmesh.core.model import Model
 from sqlmesh.core.notification_target import NotificationTargetManager
@@ -27,7 +28,7 @@ from tcloud.scheduler.runs import completion_of, log_nothing_to_do
 from tcloud.scheduler.session import current_session, ignores_pauses
 from tcloud.scheduler.warehouse import RemoteSnapshotEvaluator, RemoteTableDiff, in_wire_form
 from tcloud.wire.executors import ExecutorKind
-from tcloud.wire.queries import QueryKind
+from tcloud.wire.queries import QueryKind, QueryPython
 from tcloud.wire.runs import RunOptions
 
 __all__ = ["RemoteContext"]
@@ -76,7 +77,7 @@ class RemoteContext(Context):
             return super().snapshot_evaluator
         if self._snapshot_evaluator is None:
             self._snapshot_evaluator = RemoteSnapshotEvaluator(
-                self.engine_adapters, self.selected_gateway, self.state_reader, ask_of(self.selected_gateway)
+                self.engine_adapters, self.selected_gateway, self.state_reader, self._ask
             )
         return self._snapshot_evaluator
 
@@ -175,7 +176,20 @@ class RemoteContext(Context):
         return True
 
     def _ask(self, kind: QueryKind, arguments: dict[str, t.Any]) -> Answer:
-        return ask_of(self.selected_gateway)(kind, arguments)
+        return ask_of(self.selected_gateway, self._python_for)(kind, arguments)
+
+    def _python_for(self, kind: QueryKind) -> QueryPython:
+        """What a plan made now would ask for; so what has been planned already is built already."""
+        if not kind.runs_code:
+            return QueryPython()
+        scheduler = t.cast(RemoteCloudSchedulerConfig, self._scheduler)
+        requirements = _build_requirements(
+            self._requirements,
+            self._excluded_requirements,
+            self.snapshots.values(),
+            infer_python_dependencies=self.config.infer_python_dependencies,
+        )
+        return QueryPython(requirements=requirements, python_version=scheduler.python_version)
 
     @property
     def _janitor_config(self) -> dict[str, t.Any]:

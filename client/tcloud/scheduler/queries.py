@@ -14,7 +14,7 @@ from tcloud.errors import TcloudError
 from tcloud.scheduler.following import show_events
 from tcloud.scheduler.session import current_session
 from tcloud.wire.executors import ExecutorKind
-from tcloud.wire.queries import QueryKind, QueryRequest
+from tcloud.wire.queries import QueryKind, QueryPython, QueryRequest
 from tcloud.wire.statuses import Status
 
 __all__ = ["Answer", "Ask", "ask_of"]
@@ -24,16 +24,25 @@ Ask = Callable[[QueryKind, dict[str, t.Any]], Answer]
 """Puts a question of a kind, with its arguments, and returns the answer; raises `SQLMeshError` if there is none."""
 
 
-def ask_of(gateway: str) -> Ask:
-    """What puts questions to the executors that serve a gateway."""
+def _no_code(kind: QueryKind) -> QueryPython:  # noqa: ARG001 (the signature)
+    return QueryPython()
+
+
+def ask_of(gateway: str, python_for: Callable[[QueryKind], QueryPython] = _no_code) -> Ask:
+    """What puts questions to the executors that serve a gateway.
+
+    Args:
+        gateway: Its name.
+        python_for: What the project's code needs that a kind of question has executed.
+    """
 
     def ask(kind: QueryKind, arguments: dict[str, t.Any]) -> Answer:
-        return _ask(gateway, kind, arguments)
+        return _ask(gateway, kind, arguments, python_for(kind))
 
     return ask
 
 
-def _ask(gateway: str, kind: QueryKind, arguments: dict[str, t.Any]) -> Answer:
+def _ask(gateway: str, kind: QueryKind, arguments: dict[str, t.Any], python: QueryPython) -> Answer:
     """Has an executor answer, and shows meanwhile what SQLMesh's console is told there.
 
     Raises:
@@ -42,7 +51,8 @@ def _ask(gateway: str, kind: QueryKind, arguments: dict[str, t.Any]) -> Answer:
     """
     api, console = current_session().api, get_console()
     query_id = uuid4().hex
-    api.submit_query(QueryRequest(query_id=query_id, kind=kind, gateway=gateway, arguments=arguments))
+    request = QueryRequest(query_id=query_id, kind=kind, gateway=gateway, arguments=arguments, python=python)
+    api.submit_query(request)
     try:
         with telling_of_executors(api, ExecutorKind.APPLY, console.log_status_update):
             ended = show_events(api.query_events(query_id), console, _no_snapshot)

@@ -38,5 +38,5 @@ class Pause(BaseModel):
         if self.model is None:
             return f"Environment '{self.environment}' is {self.explained}"
         if upstream == model:
-            return f"It is {self.explained}"
-        return f"It is downstream of {upstream}, which is {self.explained}"
+            return f"{model} is {self.explained}"
+        return f"{model} is downstream of {upstream}, which is {self.explained}"

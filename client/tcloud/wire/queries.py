@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tcloud.wire.statuses import Status
 
-__all__ = ["Query", "QueryKind", "QueryRequest"]
+__all__ = ["Query", "QueryKind", "QueryPython", "QueryRequest"]
 
 
 class QueryKind(StrEnum):
@@ -31,6 +31,20 @@ class QueryKind(StrEnum):
         """Whether it removes things, which nothing may do while a plan is being applied."""
         return self in (QueryKind.JANITOR, QueryKind.CLEANUP, QueryKind.DESTROY)
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether code is executed for it that its sender has, of models, macros and audits."""
+        return self in (QueryKind.EVALUATE, QueryKind.AUDIT)
+
+
+class QueryPython(BaseModel):
+    """What the sender's code needs that is executed to answer a question: what a plan made there would ask for."""
+
+    requirements: dict[str, str] = {}
+    """Packages with their versions, as `Environment.requirements` of SQLMesh."""
+    python_version: str | None = None
+    """Major and minor; None leaves it to the executors."""
+
 
 class QueryRequest(BaseModel):
     """A question, as its sender puts it."""
@@ -42,6 +56,7 @@ class QueryRequest(BaseModel):
     kind: QueryKind
     gateway: str
     arguments: dict[str, Any]
+    python: QueryPython = QueryPython()
 
 
 class Query(BaseModel):

@@ -1,13 +1,14 @@
-"""Limits over the runner processes of all Python environments together."""
+"""Limits of runner processes: of each, and of those of all Python environments together."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from envmanager.environments import PythonEnvironment, runner_variables
-from envmanager.pool import Role
+from envmanager.pool import Role, RunnerPool
 from envmanager.pools import RunnerLimits, RunnerPools
 from envmanager.store import Held
+from envmanager.zygote import Zygote
 from tcloud.wire.pythons import PinnedPython, PythonRequest
 
 
@@ -46,3 +47,24 @@ async def test_what_is_unused_makes_room_and_what_is_in_use_stays() -> None:
         finally:
             await pools.stop()
     assert held == []
+
+
+async def test_a_runner_is_replaced_after_so_many_tasks_and_when_it_has_grown() -> None:
+    async def no_state(method: str, _: bytes) -> bytes:
+        raise AssertionError(method)
+
+    with tempfile.TemporaryDirectory(prefix="tm-") as scratch:
+        zygote = Zygote(PythonEnvironment.of_this_process(), runner_variables(dict(os.environ)), Path(scratch))
+        await zygote.start()
+        try:
+            for max_tasks, max_memory_bytes, expected in ((2, 10**12, [0, 0, 1, 1]), (100, 1, [0, 1, 2, 3])):
+                pool = RunnerPool(zygote, max_tasks, max_memory_bytes)
+                pids = []
+                for _ in expected:
+                    async with pool.runner(Role.EVALUATE) as runner:
+                        await runner.call("ping", {}, no_state)
+                        pids.append(runner.pid)
+                distinct = list(dict.fromkeys(pids))
+                assert [distinct.index(pid) for pid in pids] == expected
+        finally:
+            await zygote.stop()

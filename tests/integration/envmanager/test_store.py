@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envmanager.environments import runner_variables
 from envmanager.errors import PythonUnavailableError
 from envmanager.interpreters import describe_interpreter
 from envmanager.store import EnvironmentStore, modules_in
@@ -20,6 +21,7 @@ from tests.fixtures.indexes import PackageIndex, package_index
 
 SECONDS = 60
 ALWAYS = timedelta(0)
+PASSWORD = "of-the-index"
 PROGRAM = """
 import asyncio, os, sys
 from pathlib import Path
@@ -78,6 +80,10 @@ def environments(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "environments").iterdir())
 
 
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def imported(python: Path) -> list[str]:
     """What the package says of itself there, and whether it came with bytecode."""
     program = "import os, smallthing as s; print(s.__version__, os.path.exists(s.__cached__))"
@@ -122,6 +128,54 @@ async def test_an_index_that_goes_away_in_the_middle_leaves_nothing(
     with await store.hold(pinned) as held:
         assert modules_in(held.environment) == {"smallthing": ["smallthing"]}
     assert [found.key for found in store.stored()] == [pinned.key]
+
+
+@pytest.mark.parametrize("way", ["its own variables", "the URL", "a proxy"])
+async def test_credentials_of_an_index_reach_uv_and_stay_there(
+    folder: Path, variables: Mapping[str, str], index: PackageIndex, pinned: PinnedPython, way: str
+) -> None:
+    index.credentials = None if way == "a proxy" else f"ada:{PASSWORD}"
+    given = {
+        "its own variables": {
+            "UV_DEFAULT_INDEX": f"private={index.url}",
+            "UV_INDEX_PRIVATE_USERNAME": "ada",
+            "UV_INDEX_PRIVATE_PASSWORD": PASSWORD,
+        },
+        "the URL": {"UV_DEFAULT_INDEX": f"http://ada:{PASSWORD}@{index.address}/simple"},
+        "a proxy": {
+            "UV_DEFAULT_INDEX": "http://index.invalid/simple",
+            "HTTP_PROXY": f"http://ada:{PASSWORD}@{index.address}",
+        },
+    }[way]
+    # With wrong ones, and without any: what is said has none of them in it.
+    wrong = {name: value.replace(PASSWORD, f"not-{PASSWORD}") for name, value in given.items()}
+    for others in ({"UV_DEFAULT_INDEX": index.url}, wrong) if index.credentials else ():
+        with pytest.raises(PythonUnavailableError, match="401 Unauthorized") as refused:
+            await EnvironmentStore(folder, {**variables, **others}).hold(pinned)
+        assert PASSWORD not in str(refused.value)
+
+    with await EnvironmentStore(folder, {**variables, **given}).hold(pinned) as held:
+        assert imported(held.environment.interpreter) == ["1.0", "True"]
+
+    assert index.proxied == ({("index.invalid", f"ada:{PASSWORD}")} if way == "a proxy" else set())
+    assert [path for path in files(folder) if PASSWORD.encode() in path.read_bytes()] == []
+    assert PASSWORD not in str(runner_variables({**variables, **given}))
+
+
+async def test_two_machines_build_the_same_bytes(
+    tmp_path: Path, variables: Mapping[str, str], pinned: PinnedPython
+) -> None:
+    built = []
+    for machine in ("one", "two"):
+        of_its_own = {**variables, "UV_CACHE_DIR": str(tmp_path / f"uv-{machine}")}
+        store = EnvironmentStore(tmp_path / machine, of_its_own)
+        # What the server has kept is all that they have in common.
+        with await store.hold(PinnedPython.model_validate_json(pinned.model_dump_json())) as held:
+            root = held.environment.interpreter.parent.parent
+            built.append({str(path.relative_to(root)): path.read_bytes() for path in files(root)})
+    assert any(name.endswith("smallthing/__init__.py") for name in built[0])
+    assert any(name.endswith(".pyc") for name in built[0])
+    assert built[0] == built[1]
 
 
 async def test_other_bytes_than_the_pinned_ones_are_not_installed(

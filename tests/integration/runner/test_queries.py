@@ -68,7 +68,7 @@ def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BothWays]:
         both.edit(change_totals)
         assert both.plan("dev", execution_time=AT) is None
         for module in (connection, context):
-            monkeypatch.setattr(module, "ask_of", lambda _gateway: asking(both.driven))
+            monkeypatch.setattr(module, "ask_of", lambda *_: asking(both.driven))
         yield both
 
 

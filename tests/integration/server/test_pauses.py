@@ -16,7 +16,7 @@ from sqlmesh.core.snapshot import Snapshot, SnapshotIntervals
 from sqlmesh.utils.date import to_timestamp
 
 from server.projects import Role
-from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, Unit, UnitKind, UnitStarted, Verdict
+from tcloud.wire.executions import Execution, OwnerKind, SnapshotRef, StartUnit, Unit, UnitKind, UnitStarted, Verdict
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import RunningServer, serving
@@ -155,19 +155,30 @@ def test_a_paused_model_and_what_is_downstream_say_why_and_nobody_else_cares(rol
     snapshots = dag_of(CHAIN)
     promoted(executor, snapshots, "plan-1")
     promoted(executor, snapshots, "plan-1", "dev")
-    pause_id = pause_models(admin, "db.orders").raise_for_status().json()["pause"]["pause_id"]
     day = {s.name: (FIRST, FIRST + DAY) for s in snapshots}
+    prepare(executor, "prod", "prod-0", snapshots, day)
+    in_flight = start(executor, "prod-0", 0)
+    pause_id = pause_models(admin, "db.orders").raise_for_status().json()["pause"]["pause_id"]
+
+    # The run is active and there is no control worker. The first that asks after the answer is refused, also in the
+    # same breath as it tells how the last one ended.
+    turn = {"finish": ending(in_flight, snapshots[0], day[snapshots[0].name]), "start": asking("prod-0", 1)}
+    refused = UnitStarted.model_validate_json(take_turn(executor, turn).raise_for_status().content)
+    assert (refused.verdict, refused.is_paused) == (Verdict.SKIP, True)
+    finish(executor, start(executor, "prod-0", 2), snapshots[2], day[snapshots[2].name])
+    told = {found["model"]: found["status"] for found in evaluations_of(executor, "prod-0")}
+    assert told == {'"db"."orders"': "success", '"db"."totals"': "skipped", '"db"."aside"': "success"}
 
     # Also where the paused model itself has nothing to do.
     prepare(executor, "prod", "prod-1", snapshots, {name: days for name, days in day.items() if "orders" not in name})
     downstream = start(executor, "prod-1", 0)
     assert (downstream.verdict, downstream.is_paused) == (Verdict.SKIP, True)
-    assert f'It is downstream of "db"."orders", which is paused by admin: broken (pause {pause_id}).' == (
+    assert f'"db"."totals" is downstream of "db"."orders", which is paused by admin: broken (pause {pause_id}).' == (
         downstream.error_message
     )
     assert walk(executor, worker, "prod", "prod-2", snapshots, day) == {"aside": [0]}
     told = {found["model"]: found["error_message"] for found in evaluations_of(executor, "prod-2")}
-    assert told['"db"."orders"'] == f"It is paused by admin: broken (pause {pause_id})."
+    assert told['"db"."orders"'] == f'"db"."orders" is paused by admin: broken (pause {pause_id}).'
     assert told['"db"."totals"'] == 'Upstream model "db"."orders" was skipped: ' + told['"db"."orders"']
     assert walk(executor, worker, "dev", "dev-1", snapshots, day) == {"orders": [0], "totals": [0], "aside": [0]}
 
@@ -186,17 +197,31 @@ def test_models_that_a_plan_adds_are_paused_if_they_match(roles: Roles) -> None:
 
 def test_an_end_that_has_come_is_the_end_whoever_is_away(roles: Roles, paused_server: RunningServer) -> None:
     executor, worker, admin = roles
-    promoted(executor, dag_of(CHAIN), "plan-1")
-    pause(admin, lasts="PT1H").raise_for_status()
+    for environment in ("prod", "dev"):
+        promoted(executor, dag_of(CHAIN), "plan-1", environment)
+        pause(admin, environment, lasts="PT1H").raise_for_status()
     with paused_server.database.engine.begin() as connection:
         connection.execute(text("UPDATE tempomesh.pauses SET until = now() - interval '1 minute'"))
     assert admin.get("environments/prod").json()["paused"] is False
+    # Another pause does not keep a run from catching up with what has ended.
+    aside = pause_models(admin, "db.aside").raise_for_status().json()["pause"]["pause_id"]
     settled = [
         worker.post("environments/prod/pauses/settle", json={"run_id": run_id}).json() for run_id in ("r-1", "r-2")
     ]
-    assert settled == [{"pauses": [], "run_id": "r-1"}, {"pauses": [], "run_id": None}]
+    assert [(len(found["pauses"]), found["run_id"]) for found in settled] == [(1, "r-1"), (1, None)]
     entry = admin.get("audit-log").json()[0]
     assert (entry["actor"], entry["action"]) == ("tempomesh", "environment.resume")
+    assert entry["details"]["run_id"] == "r-1"
+    unheard = admin.delete(f"pauses/{aside}", params={"catch_up": False}).json()
+    assert (unheard["run_id"], unheard["no_run"]) == (None, "The next tick evaluates what is due.")
+
+    # Nothing runs by itself in an environment that is not scheduled, and nobody is told that it does.
+    settled_dev = worker.post("environments/dev/pauses/settle", json={"run_id": "r-3"}).json()
+    assert settled_dev == {"pauses": [], "run_id": None}
+    assert admin.get("audit-log").json()[0]["details"]["run_id"] is None
+    pause(admin, "dev").raise_for_status()
+    unheard = admin.post("environments/dev/resume", json={"catch_up": False}).json()
+    assert unheard["no_run"] == "Environment 'dev' is not scheduled: it runs when somebody says so."
 
 
 @dataclass
@@ -391,7 +416,15 @@ def walk(
     return ran
 
 
+def asking(run_id: str, unit: int) -> dict[str, Any]:
+    return StartUnit(execution_id=run_id, unit=unit, executor="one").model_dump()
+
+
 def finish(executor: httpx.Client, started: UnitStarted, snapshot: Snapshot, interval: tuple[int, int]) -> None:
+    take_turn(executor, {"finish": ending(started, snapshot, interval)}).raise_for_status()
+
+
+def ending(started: UnitStarted, snapshot: Snapshot, interval: tuple[int, int]) -> dict[str, Any]:
     assert started.verdict is Verdict.GO
     intervals = SnapshotIntervals(
         name=snapshot.name,
@@ -400,10 +433,9 @@ def finish(executor: httpx.Client, started: UnitStarted, snapshot: Snapshot, int
         dev_version=snapshot.dev_version,
         intervals=[interval],
     )
-    body = {
+    return {
         "evaluation_id": started.evaluation_id,
         "fence": started.fence,
         "status": "success",
         "intervals": intervals.dict(),
     }
-    take_turn(executor, {"finish": body}).raise_for_status()
