@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import orjson
 import structlog
 from authlib.integrations.starlette_client import OAuth, OAuthError
@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 _COOKIE = "tempomesh-provider"
 _LIFETIME = timedelta(minutes=10)
 _TIMEOUT_SECONDS = 10.0
-_TROUBLE = (OAuthError, JoseError, httpx.HTTPError, KeyError, ValueError)
+_TROUBLE = (OAuthError, JoseError, httpx2.HTTPError, KeyError, ValueError)
 
 
 class _RefusedError(Exception):
