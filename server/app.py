@@ -57,6 +57,7 @@ from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
 from server.signin import pages, provider
 from server.signin import routes as sign_in_routes
+from server.signin.expiring import keep_forgetting
 from server.signin.provider import provider_client
 from server.signin.service import SignIn
 from server.temporal import TemporalGateway
@@ -126,6 +127,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
+            background.start_soon(keep_forgetting, database)
             background.start_soon(app.state.releases.keep_telling)
             yield
             background.cancel_scope.cancel()

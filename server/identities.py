@@ -137,7 +137,9 @@ class KnownTokens:
             row = connection.execute(query).first()
         if row is None:
             return None
-        identity = Identity(row.identity_id, IdentityKind(row.kind), row.is_administrator, scope)
+        # A token that was asked for less is not one for the server itself.
+        is_administrator = row.is_administrator and scope is None
+        identity = Identity(row.identity_id, IdentityKind(row.kind), is_administrator, scope)
         return _Known(identity, expires_at, time.time())
 
 

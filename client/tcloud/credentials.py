@@ -155,12 +155,14 @@ class SignedIn(httpx.Auth):
 
     Args:
         root: The server's root URL.
+        auth_url: Where people sign in there.
         token_url: Its token endpoint.
         store: Where tokens are kept.
     """
 
-    def __init__(self, root: str, token_url: str, store: TokenStore):
+    def __init__(self, root: str, auth_url: str, token_url: str, store: TokenStore):
         self.root = root
+        self.auth_url = auth_url
         self.token_url = token_url
         self.store = store
 
@@ -238,7 +240,7 @@ def credentials_of(settings: Settings) -> httpx.Auth:
             settings.scope,
             settings.home,
         )
-    return _of_person(settings.url, settings.token_url, settings.home)
+    return _of_person(settings.url, settings.auth_url, settings.token_url, settings.home)
 
 
 def service_credentials(
@@ -319,9 +321,11 @@ def _of_client(
 
 
 @lru_cache
-def _of_person(url: str, token_url: str | None, home: Path) -> SignedIn:
+def _of_person(url: str, auth_url: str | None, token_url: str | None, home: Path) -> SignedIn:
     root = server_root(url)
-    return SignedIn(root, token_url or _token_url(url), TokenStore(home, root))
+    return SignedIn(
+        root, (auth_url or f"{root}/auth").rstrip("/"), token_url or _token_url(url), TokenStore(home, root)
+    )
 
 
 def _token_url(url: str) -> str:

@@ -34,19 +34,18 @@ def is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def sign_in(credentials: SignedIn, *, auth_url: str | None = None, with_device: bool = False) -> Tokens:
+def sign_in(credentials: SignedIn, *, with_device: bool = False) -> Tokens:
     """Signs a person in at a server, and keeps the tokens.
 
     Args:
         credentials: Which server.
-        auth_url: Where people sign in; `<server>/auth` if not given.
         with_device: Whether a browser on another machine is meant.
 
     Raises:
         NotAllowedError: If the person does not sign in, or may not.
         NotReachableError: If the server does not answer.
     """
-    url = (auth_url or f"{credentials.root}/auth").rstrip("/")
+    url = credentials.auth_url
     try:
         with httpx.Client(timeout=30, trust_env=goes_through_proxies(url)) as http:
             tokens = _by_device(http, credentials, url) if with_device else _by_browser(http, credentials, url)

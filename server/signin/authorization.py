@@ -86,6 +86,8 @@ class Authorization(AuthorizationServer):  # type: ignore[misc]
         self.issuer = issuer
         self.refused: str | None = None
         """The code of the error that was answered."""
+        self.asked_by: str | None = None
+        """The client that asked, if there is one of that id."""
         self.register_grant(_ServiceGrant)
         self.register_grant(CodeGrant, [OnlyS256()])
         self.register_grant(RefreshGrant)
@@ -94,7 +96,9 @@ class Authorization(AuthorizationServer):  # type: ignore[misc]
         self.register_endpoint(Revocation)
 
     def query_client(self, client_id: str) -> PublicClient | ServiceClient | None:
-        return find_client(self.connection, client_id)
+        client = find_client(self.connection, client_id)
+        self.asked_by = client.client_id if client else None
+        return client
 
     def save_token(self, token: Mapping[str, Any], request: OAuth2Request) -> None:
         """Nothing is left to do: it was saved when it was issued."""

@@ -7,23 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from server.identities import IdentityKind, hash_of
 from server.schema import identities
 from server.signin.scopes import ALL_PROJECTS, held_scopes, is_narrowed
 from server.signin.signing import SigningKeys
-from server.signin.tables import (
-    authorization_codes,
-    browser_sessions,
-    device_codes,
-    refresh_tokens,
-    revoked_tokens,
-    sign_ins,
-)
+from server.signin.tables import refresh_tokens, revoked_tokens, sign_ins
 
-__all__ = ["Issuer", "Person", "find_person", "forget_expired", "revoke_sign_in", "revoke_token"]
+__all__ = ["Issuer", "Person", "find_person", "revoke_sign_in", "revoke_token"]
 
 _TOKEN_BYTES = 32
 
@@ -151,9 +144,3 @@ def revoke_token(connection: Connection, token_id: str, expires_at: float) -> No
     """Takes one access token back, and the id token that was issued with it."""
     values = {"token_id": token_id, "expires_at": datetime.fromtimestamp(expires_at, UTC)}
     connection.execute(upsert(revoked_tokens).values(values).on_conflict_do_nothing())
-
-
-def forget_expired(connection: Connection) -> None:
-    """Deletes what has come to its end."""
-    for table in (sign_ins, revoked_tokens, authorization_codes, device_codes, browser_sessions):
-        connection.execute(delete(table).where(table.c.expires_at < func.now() - timedelta(hours=1)))

@@ -31,6 +31,8 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    # Not compressed: the length would tell of the form's token, next to what others can put on the page.
+    "Content-Encoding": "identity",
 }
 
 

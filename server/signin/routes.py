@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -10,7 +11,6 @@ from starlette.responses import Response
 from server.signin.attempts import TooManyAttemptsError
 from server.signin.authorization import Authorization, Parameters
 from server.signin.clients import DEVICE_GRANT
-from server.signin.issuing import forget_expired
 from server.signin.scopes import ALL_PROJECTS
 from server.signin.service import SignIn, address_of, parameters_of, sign_in_of
 
@@ -75,9 +75,10 @@ async def revoke(request: Request) -> Response:
 
 
 def _answer(sign_in: SignIn, address: str, sent: Parameters, endpoint: str | None) -> Response:
+    # A client by itself: another one at the same address goes on, however wrong this one's secret is.
+    asks = f"{address} {_client_id(sent)}"
     try:
-        # Secrets have 256 bits: who guesses is kept from wearing the server out, and nobody is kept from their own.
-        sign_in.attempts.check(address)
+        sign_in.attempts.check(asks)
     except TooManyAttemptsError as error:
         body = {"error": "temporarily_unavailable", "error_description": str(error)}
         return JSONResponse(body, status_code=429, headers={"Retry-After": str(error.seconds)})
@@ -88,9 +89,13 @@ def _answer(sign_in: SignIn, address: str, sent: Parameters, endpoint: str | Non
             answer: Response = server.create_token_response(sent)
         else:
             answer = server.create_endpoint_response(endpoint, sent)
-        if endpoint == "device_authorization":
-            forget_expired(connection)
-    if server.refused in _WRONG_SECRET or endpoint == "device_authorization":
-        # Whoever asks for codes of devices fills a table.
-        sign_in.attempts.failed(address)
+    # Of clients that there are not, nothing is counted: they could fill the memory with names. Whoever asks for codes
+    # of devices fills a table.
+    if server.asked_by is not None and (server.refused in _WRONG_SECRET or endpoint == "device_authorization"):
+        sign_in.attempts.failed(asks)
     return answer
+
+
+def _client_id(sent: Parameters) -> str:
+    by_header, _ = extract_basic_authorization(sent.headers)
+    return by_header or sent.form.get("client_id", "")

@@ -29,9 +29,8 @@ def login(device: bool) -> None:
     """Sign in, in a browser."""
     from tcloud.signing_in import sign_in
 
-    settings = load(project_name())
-    credentials = _person(settings)
-    sign_in(credentials, auth_url=settings.auth_url, with_device=device)
+    credentials = _person(load(project_name()))
+    sign_in(credentials, with_device=device)
     click.echo(f"Signed in at {credentials.root}.")
 
 

@@ -2,10 +2,14 @@
 
 import base64
 import hashlib
+import json
 import re
 import secrets
+import webbrowser
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
@@ -21,6 +25,7 @@ from server.identities import IdentityKind
 from server.initialization import make_administrator
 from server.projects import Role
 from stack.ports import free_ports
+from tcloud.main import run
 from tests.eventually import eventually
 from tests.fixtures.databases import PostgresServer
 from tests.integration.server.conftest import PROJECT, RunningServer, serving
@@ -398,3 +403,79 @@ def test_an_administrator_of_the_server_is_made_once(server: RunningServer, http
     assert again not in dump
     assert "a good long password" not in dump
     assert '"d"' not in dump
+
+
+def test_tcloud_signs_in_and_out(
+    server: RunningServer,
+    admin: httpx.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    once = new_account(admin, "tess@example.com", Role.VIEWER)
+
+    def tcloud(*arguments: str) -> tuple[int, str, str]:
+        code = run(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    def browse(address: str) -> bool:
+        """A person in front of the browser that opens, and on the way back to the terminal."""
+
+        def person() -> None:
+            with httpx.Client(base_url=server.url.split("/sqlmesh")[0], trust_env=False, timeout=60) as http:
+                path = address.removeprefix(str(http.base_url).rstrip("/"))
+                page = sign_in(http, "tess@example.com", once, path)
+                page = choose_password(http, page, once, "a good long password")
+                back = submit(http, page, f"/auth?{page.url.query.decode()}", answer="yes").headers["location"]
+                assert "Signed in" in httpx.get(back, trust_env=False).text
+
+        Thread(target=person, daemon=True).start()
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    for name in ("TCLOUD_TOKEN", "TCLOUD_CLIENT_ID", "TCLOUD_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TCLOUD_URL", server.url)
+    monkeypatch.setenv("TCLOUD_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    assert tcloud("auth", "status")[0] == 3
+    code, _, error = tcloud("environments", "list")
+    assert (code, "sign in with `tcloud auth login`" in error) == (3, True)
+    code, out, error = tcloud("auth", "login")
+    assert (code, out.startswith("Signed in at http://127.0.0.1:")) == (0, True), error
+    code, out, _ = tcloud("auth", "status", "-o", "json")
+    told = json.loads(out)
+    assert (told["identity"], told["scope"]) == ("tess@example.com", ["tbk:scope:project:local:main:viewer"])
+    assert tcloud("environments", "list")[0] == 0
+    code, _, error = tcloud("clients", "list")
+    assert (code, "takes admin" in error) == (3, True)
+    assert tcloud("auth", "refresh")[0] == 0
+    kept = (tmp_path / "auth.yaml").read_text()
+    assert tcloud("auth", "logout")[0] == 0
+    assert tcloud("environments", "list")[0] == 3
+    # It was the server that took the tokens back.
+    (tmp_path / "auth.yaml").write_text(kept)
+    assert tcloud("auth", "refresh")[0] == 3
+
+    # A client's secret is traded where it is needed; an administrator makes one.
+    monkeypatch.setenv("TCLOUD_CLIENT_ID", "admin")
+    monkeypatch.setenv("TCLOUD_CLIENT_SECRET", "admin-token")
+    code, out, _ = tcloud("clients", "create", "nightly", "--role", "viewer", "-o", "json")
+    made = json.loads(out)
+    assert code == 0
+    assert tcloud("clients", "create", "nightly")[0] == 1
+    assert tcloud("accounts", "disable", "tess@example.com")[0] == 0
+    assert "tess@example.com" in tcloud("accounts", "list")[1]
+    assert "admin-token" not in (tmp_path / "auth.yaml").read_text()
+    monkeypatch.setenv("TCLOUD_CLIENT_ID", made["identity_id"])
+    monkeypatch.setenv("TCLOUD_CLIENT_SECRET", made["client_secret"])
+    assert tcloud("environments", "list")[0] == 0
+    assert json.loads(tcloud("auth", "status", "-o", "json")[1])["identity"] == "nightly"
+    monkeypatch.setenv("TCLOUD_CLIENT_SECRET", "wrong")
+    code, _, error = tcloud("environments", "list")
+    assert (code, error.count("\n"), "check TCLOUD_CLIENT_ID" in error) == (3, 1, True)
+    monkeypatch.setenv("TCLOUD_TOKEN_URL", server.url)
+    code, _, error = tcloud("environments", "list")
+    assert (code, error.count("\n"), "No token endpoint answers" in error) == (2, 1, True)

@@ -102,7 +102,7 @@ async def test_a_worker_renews_its_token_while_it_works() -> None:
 
 def test_a_person_stays_signed_in(tmp_path: Path) -> None:
     store = TokenStore(tmp_path, "https://tempomesh.test")
-    credentials = SignedIn("https://tempomesh.test", TOKEN_URL, store)
+    credentials = SignedIn("https://tempomesh.test", "https://tempomesh.test/auth", TOKEN_URL, store)
     assert "Authorization" not in begin(credentials)[1].headers
     # Without a terminal nobody is asked to sign in.
     flow, request = begin(credentials)
