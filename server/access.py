@@ -30,6 +30,8 @@ class Access:
     identity_id: str
     role: Role
     database: Database
+    is_server_administrator: bool = False
+    """Whether they administer the server's identities, which belong to all projects."""
 
 
 def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
@@ -48,8 +50,8 @@ def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
             raise ApiError(
                 401,
                 "TM-TOKEN",
-                f"No token was sent for project '{project.namespace}': set TCLOUD_TOKEN, "
-                "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
+                f"No token was sent for project '{project.namespace}': sign in with `tcloud auth login`, or set "
+                "TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
             )
         tokens: KnownTokens = request.app.state.tokens
         granted: KnownGrants = request.app.state.grants
@@ -58,10 +60,10 @@ def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
             raise ApiError(
                 401,
                 "TM-TOKEN",
-                f"The token is not valid for project '{project.namespace}': check TCLOUD_TOKEN, "
-                "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
+                f"The token is not valid for project '{project.namespace}': sign in with `tcloud auth login`, or "
+                "check TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
             )
-        roles_here = await granted.roles(project, identity.identity_id)
+        roles_here = identity.narrowed(project, await granted.roles(project, identity.identity_id))
         if not roles_here:
             raise ApiError(
                 403,
@@ -77,7 +79,7 @@ def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
                 "TM-ROLE",
                 f"Client '{identity.identity_id}' has the role {has}; {request.url.path} takes {needed}.",
             )
-        return Access(project, identity.identity_id, fitting[-1], request.app.state.database)
+        return Access(project, identity.identity_id, fitting[-1], request.app.state.database, identity.is_administrator)
 
     let_in.required_roles = roles  # type: ignore[attr-defined]
     return let_in

@@ -26,6 +26,7 @@ from server.api import (
     evaluations,
     events,
     executors,
+    identities,
     pauses,
     plans,
     public,
@@ -55,6 +56,11 @@ from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
+from server.signin import pages, provider
+from server.signin import routes as sign_in_routes
+from server.signin.expiring import keep_forgetting
+from server.signin.provider import provider_client
+from server.signin.service import SignIn
 from server.temporal import TemporalGateway
 from server.waiting import keep_submitting
 
@@ -75,6 +81,7 @@ _ROUTERS = (
     pauses.router,
     audit_log.router,
     executors.router,
+    identities.router,
     pythons.router,
     state.router,
     codec.router,
@@ -102,6 +109,7 @@ _TAGS = [
         "description": "What models run in: pinned sets of packages, and who asks for them.",
     },
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
+    {"name": "identities", "description": "Services and people who may sign in, for the server's administrators."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
     {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
@@ -121,6 +129,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
             background.start_soon(keep_ending_lost, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
+            background.start_soon(keep_forgetting, database)
             background.start_soon(app.state.releases.keep_telling)
             yield
             background.cancel_scope.cancel()
@@ -133,13 +142,16 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         openapi_tags=_TAGS,
         lifespan=lifespan,
         redoc_url=None,
-        # It guards against forged requests of a browser with cookies; here a token in a header is what counts.
+        # It guards against forged requests of a browser with cookies; here a token in a header is what counts, and the
+        # pages of signing in have a token in every form.
         strict_content_type=False,
     )
     app.state.settings = settings
     app.state.database = database
     app.state.projects = frozenset(projects)
-    app.state.tokens = KnownTokens(database)
+    app.state.sign_in = SignIn.of(settings, database)
+    app.state.provider = provider_client(settings.provider) if settings.provider else None
+    app.state.tokens = KnownTokens(database, app.state.sign_in.issuer.keys, settings.root_url)
     app.state.grants = KnownGrants(database)
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
@@ -155,6 +167,8 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_middleware(CodecCors, settings=settings)
     app.add_middleware(RequestLogs)
     app.include_router(_health)
+    for router in (sign_in_routes.router, pages.router, provider.router):
+        app.include_router(router)
     for router in _ROUTERS:
         app.include_router(
             router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)], responses=EVERYWHERE

@@ -1,11 +1,13 @@
 """`tcloud server`."""
 
 import gc
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,12 +16,15 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
+from tcloud.output import Format, output_option
 from telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
+    from server.database import Database
+    from server.projects import Project
     from server.settings import ServerSettings
 
-__all__ = ["server"]
+__all__ = ["load_settings", "open_database", "server"]
 
 _SWITCH_SECONDS = 0.0005
 _PREFIX = "TEMPOMESH_SERVER_"
@@ -27,9 +32,51 @@ _ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 """Python's own 700 are less than one snapshot has; some ten megabytes of garbage in cycles are the price."""
 
 
-@click.command()
-def server() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def server(context: click.Context) -> None:
     """Serve the HTTP API and SQLMesh's state; set up by TEMPOMESH_SERVER_… variables (docs/deployment.md)."""
+    if context.invoked_subcommand is None:
+        _serve()
+
+
+@server.command()
+@click.option("--name", default="admin", show_default=True, help="The administrator's name.")
+@click.option("--service", is_flag=True, help="Make a client with a secret, not a person with a password.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Though there is an administrator: make another one, or give the one of this name a new secret.",
+)
+@output_option
+def init(name: str, service: bool, again: bool, output: Format) -> None:
+    """Make the first administrator in the server's database, and print the secret once."""
+    from server.accounts import AccountError
+    from server.identities import IdentityKind
+    from server.initialization import make_administrator
+
+    settings = load_settings()
+    with open_database(settings) as (database, projects):
+        kind = IdentityKind.SERVICE if service else IdentityKind.PERSON
+        try:
+            secret = make_administrator(database, projects, name, kind, is_again=again)
+        except AccountError as error:
+            raise click.ClickException(str(error)) from error
+    if output is Format.JSON:
+        click.echo(json.dumps({"identity_id": name, "kind": kind.value, "secret": secret}, indent=2))
+    elif service:
+        click.echo(f"Made the administrator '{name}'. Its secret is not shown again:\n\n    {secret}\n")
+    else:
+        click.echo(f"Made the administrator '{name}'. The first password, to be replaced at the first sign-in:\n")
+        click.echo(f"    {secret}\n\nSign in with `tcloud auth login`.")
+
+
+def load_settings() -> "ServerSettings":
+    """The server's settings, with logging set up as they say.
+
+    Raises:
+        click.UsageError: If a variable is unknown or malformed.
+    """
     # SQLMesh's loader forks a process per core where it may; a server has threads and must not.
     os.environ.setdefault("MAX_FORK_WORKERS", "1")
     from server.settings import ServerSettings
@@ -40,10 +87,19 @@ def server() -> None:
     except ValidationError as error:
         raise click.UsageError(_settings_line(error)) from error
     configure_logging(json=settings.log_json, secrets=_secrets(settings))
-    from sqlmesh.core.analytics import disable_analytics
+    return settings
+
+
+@contextmanager
+def open_database(settings: "ServerSettings") -> "Iterator[tuple[Database, list[Project]]]":
+    """The server's database, migrated, and its projects.
+
+    Raises:
+        click.ClickException: If PostgreSQL cannot be reached, or what is there cannot be migrated.
+        click.UsageError: If a project's name is none.
+    """
     from sqlmesh.utils.errors import SQLMeshError
 
-    from server.app import create_app
     from server.database import Database
     from server.preparation import MigrationRefusedError, prepare
     from server.projects import parse_projects
@@ -61,6 +117,18 @@ def server() -> None:
             raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
         except (SQLMeshError, MigrationRefusedError) as error:
             raise click.ClickException(str(error)) from error
+        yield database, projects
+    finally:
+        database.close()
+
+
+def _serve() -> None:
+    settings = load_settings()
+    from sqlmesh.core.analytics import disable_analytics
+
+    from server.app import create_app
+
+    with open_database(settings) as (database, projects):
         app = create_app(settings, database, projects)
         disable_analytics()
         # A request that waits for the interpreter should not wait for most of its own time: by default, 5 ms.
@@ -75,8 +143,6 @@ def server() -> None:
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        database.close()
 
 
 class _NotReachable(click.ClickException):
@@ -117,5 +183,7 @@ def _secrets(settings: "ServerSettings") -> Iterator[str]:
     yield url
     if (password := urlsplit(url).password) is not None:
         yield password
-    yield from (key.get_secret_value() for key in settings.codec_keys.values())
+    yield from (key.get_secret_value() for key in (*settings.codec_keys.values(), *settings.secret_keys.values()))
     yield from (client.secret.get_secret_value() for client in settings.clients)
+    if settings.provider is not None:
+        yield settings.provider.client_secret.get_secret_value()

@@ -6,16 +6,18 @@ from pathlib import Path
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlmesh.core.state_sync.base import SCHEMA_VERSION
 
+from server.accounts import give_role
+from server.audit_log import BY_ITSELF
 from server.database import Database, Transaction
 from server.errors import ApiError
 from server.grants import grant_roles_of_settings
 from server.housekeeping import lock_against_plans
 from server.identities import register_identity
-from server.projects import Project
-from server.schema import SCHEMA
+from server.projects import Project, Role
+from server.schema import SCHEMA, grants, identities
 from server.settings import ClientSettings
 
 __all__ = ["MigrationRefusedError", "prepare"]
@@ -62,6 +64,19 @@ def prepare(
             for client in clients:
                 register_identity(transaction.connection, client)
                 grant_roles_of_settings(transaction.connection, project, client)
+            _give_to_administrators(transaction.connection, project)
+
+
+def _give_to_administrators(connection: Connection, project: Project) -> None:
+    """A project that nobody administers, because it is new, is administered by those who administer the server."""
+    has_admin = select(grants.c.grant_id).where(
+        grants.c.project == project.namespace, grants.c.role == Role.ADMIN.value
+    )
+    if connection.execute(has_admin.limit(1)).first() is None:
+        for identity_id in connection.execute(
+            select(identities.c.identity_id).where(identities.c.is_administrator)
+        ).scalars():
+            give_role(connection, project, identity_id, Role.ADMIN, BY_ITSELF)
 
 
 def _refuse_beside_work(transaction: Transaction) -> None:

@@ -69,9 +69,13 @@ identities = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=text("now()")),
     Column("disabled_at", _TIME),
+    Column("is_administrator", Boolean, nullable=False, server_default=text("false")),
+    Column("password_is_one_time", Boolean, nullable=False, server_default=text("false")),
+    Column("token_generation", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("secret_hash", name="uq_identities_secret_hash"),
 )
-"""People and services, of the whole server. `secret_hash` is SHA-256 of a random secret, `password_hash` argon2's."""
+"""People and services, of the whole server. `secret_hash` is SHA-256 of a random secret, `password_hash` argon2's. What
+was issued under an earlier `token_generation` is not valid any more."""
 
 grants = Table(
     "grants",

@@ -1,19 +1,18 @@
 """Settings of the server process."""
 
-import base64
-import binascii
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from limits import parse
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.projects import Role
+from server.sealing import KeyRing, SealingError
 
-__all__ = ["ClientSettings", "ServerSettings"]
-
-_KEY_BYTES = 32
+__all__ = ["ClientSettings", "ProviderSettings", "ServerSettings"]
 
 
 class ClientSettings(BaseModel):
@@ -23,6 +22,25 @@ class ClientSettings(BaseModel):
     role: Role
     secret: SecretStr
     """Its bearer token; only a hash of it is stored."""
+
+
+class ProviderSettings(BaseModel):
+    """An identity provider with whose accounts people may sign in (OpenID Connect)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str
+    """Its issuer; `<issuer>/.well-known/openid-configuration` says the rest."""
+    client_id: str
+    client_secret: SecretStr
+    name: str = "single sign-on"
+    """What the button says: sign in with …"""
+    scopes: str = "openid email profile"
+    """What the provider is asked for."""
+    claim: str = "email"
+    """The claim whose value is the person's id here."""
+    allowed_domains: list[str] = []
+    """Only people whose id ends with `@` and one of these; everybody whom the provider lets in if there is none."""
 
 
 class ServerSettings(BaseSettings):
@@ -46,8 +64,26 @@ class ServerSettings(BaseSettings):
     """Address of Temporal's Web UI, for links."""
     projects: list[str]
     """The projects that are served, each `<org>.<project>`; each is a Temporal namespace."""
+    public_url: str | None = None
+    """The server's root as people and programs reach it; `http://<host>:<port>` if not set. It issues the tokens."""
+    token_lifetime: timedelta = Field(default=timedelta(minutes=10), ge=timedelta(minutes=1), le=timedelta(days=1))
+    """How long an access token lives."""
+    sign_in_lifetime: timedelta = timedelta(days=30)
+    """How long a person stays signed in."""
+    signing_key_rotation: timedelta = Field(default=timedelta(days=30), ge=timedelta(hours=1))
+    """How old the key gets that tokens are signed with."""
+    sign_in_failures_per_person: str = "10 per 5 minutes"
+    """After so many wrong passwords a person has to wait."""
+    sign_in_failures_per_address: str = "50 per 5 minutes"
+    """After so many failures an address has to wait."""
+    local_accounts: bool = True
+    """Whether people may sign in with a password of this server."""
+    provider: ProviderSettings | None = None
+    """An identity provider with whose accounts people may sign in."""
     codec_keys: dict[str, SecretStr]
     """Keys of Temporal's payloads: key id to base64 of 32 bytes, newest first."""
+    secret_keys: dict[str, SecretStr]
+    """Keys of the secrets in the server's database (`server.sealing`): key id to base64 of 32 bytes, newest first."""
     clients: list[ClientSettings] = []
     """Clients that exist from the start, in every project."""
     scheduled_environments: list[str] = ["prod"]
@@ -78,6 +114,28 @@ class ServerSettings(BaseSettings):
     log_json: bool | None = None
     """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
 
+    @property
+    def root_url(self) -> str:
+        """The server's root, without a slash at its end."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @field_validator("sign_in_failures_per_person", "sign_in_failures_per_address")
+    @classmethod
+    def _is_a_limit(cls, limit: str) -> str:
+        try:
+            parse(limit)
+        except ValueError:
+            raise ValueError(f"'{limit}' is not of the form '10 per 5 minutes'") from None
+        return limit
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_root(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "")
+        if url is not None and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query):
+            raise ValueError("it is of the form https://<host>")
+        return url
+
     @field_validator("query_role")
     @classmethod
     def _is_a_persons(cls, role: Role) -> Role:
@@ -85,16 +143,11 @@ class ServerSettings(BaseSettings):
             raise ValueError("it is developer or admin")
         return role
 
-    @field_validator("codec_keys")
+    @field_validator("codec_keys", "secret_keys")
     @classmethod
     def _are_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for key_id, key in keys.items():
-            try:
-                size = len(base64.b64decode(key.get_secret_value(), validate=True))
-            except binascii.Error:
-                size = 0
-            if size != _KEY_BYTES:
-                raise ValueError(f"key '{key_id}' is not base64 of {_KEY_BYTES} bytes")
-        if not keys:
-            raise ValueError("at least one key is needed")
+        try:
+            KeyRing(keys)
+        except SealingError as error:
+            raise ValueError(str(error)) from error
         return keys

@@ -67,7 +67,7 @@ async def _print_lines(lines: Coroutine[Any, Any, list[str]]) -> None:
 def _settings(kind: type[Settings]) -> Settings:
     try:
         settings = kind()
-        _ = settings.bearer
+        _ = settings.credentials
     except ValidationError as error:
         first = error.errors()[0]
         name = "TCLOUD_" + "_".join(str(part).upper() for part in first["loc"])
@@ -75,7 +75,7 @@ def _settings(kind: type[Settings]) -> Settings:
         raise click.UsageError(f"{name}: {reason}.") from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    configure_logging(json=settings.log_json, secrets=[settings.bearer, *secrets_of(), *_in_env_file(settings)])
+    configure_logging(json=settings.log_json, secrets=[*settings.secrets, *secrets_of(), *_in_env_file(settings)])
     return settings
 
 

@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from tcloud.api.executor import RefusedError
+from tcloud.credentials import SignInError
 from tcloud.wire.executors import Bootstrap
 from workflows.codec import data_converter
 
@@ -59,6 +60,10 @@ async def bootstrap(ask: Callable[[], Awaitable[Bootstrap]], url: str, patience:
             answer = await ask()
         except RefusedError as error:
             raise _refused(error.status, str(error)) from error
+        except SignInError as error:
+            if error.is_refusal:
+                raise _refused(error.status, str(error)) from error
+            reason = str(error)
         except httpx.HTTPStatusError as error:
             if error.response.is_client_error:
                 raise _refused(error.response.status_code, _message(error.response)) from error

@@ -37,7 +37,7 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
         CannotStartError: If the server or Temporal cannot be reached, or the token is refused.
     """
     identity = f"worker@{socket.gethostname()}:{os.getpid()}"
-    async with ControlApi(settings.url, settings.bearer) as api:
+    async with ControlApi(settings.url, settings.credentials) as api:
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         client = await connect_temporal(known, identity)
         activities = ServerBackedControlActivities(api, EnvironmentSchedules(client))

@@ -63,7 +63,7 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
+    async with ExecutorApi(settings.url, settings.credentials) as api, _runners(settings) as (store, pools):
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
         gateways, notifies_of = await _describe(pools)
@@ -100,7 +100,7 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
     Raises:
         CannotStartError: At the first thing that is not.
     """
-    async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
+    async with ExecutorApi(settings.url, settings.credentials) as api, _runners(settings) as (store, pools):
         known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
         _require_version(known)
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]

@@ -6,10 +6,12 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Annotated
 
+import httpx
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tcloud.settings import project_url
+from tcloud.credentials import service_credentials
+from tcloud.settings import ALL_PROJECTS, project_url
 
 __all__ = ["ExecutorSettings", "WorkerSettings", "cache_folder"]
 
@@ -28,11 +30,15 @@ class WorkerSettings(BaseSettings):
     url: Annotated[str, AfterValidator(project_url)]
     """The project's URL, `<server>/sqlmesh/<org>/<project>`."""
     token: SecretStr | None = None
-    """Bearer token; takes precedence over the client's secret."""
+    """A bearer token that is sent as it is; takes precedence over the client's secret."""
     client_id: str | None = None
-    """The client that the secret is of; for logs."""
+    """The client that this process is for the server."""
     client_secret: SecretStr | None = None
-    """The client's secret, its bearer token."""
+    """The client's secret, traded for tokens."""
+    token_url: str | None = None
+    """Where tokens are got; `<server>/auth/token` if not set."""
+    scope: str = ALL_PROJECTS
+    """What a token is asked for."""
     log_json: bool | None = None
     """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
     start_patience: timedelta = timedelta(seconds=60)
@@ -41,16 +47,18 @@ class WorkerSettings(BaseSettings):
     """How often the control worker has the schedules compared with what they should be."""
 
     @property
-    def bearer(self) -> str:
-        """The token to send.
+    def credentials(self) -> httpx.Auth:
+        """What requests to the server are signed with.
 
         Raises:
-            ValueError: If there is neither a token nor a secret.
+            ValueError: If there is neither a token nor a client's id and secret.
         """
-        secret = self.token or self.client_secret
-        if secret is None:
-            raise ValueError("No token: set TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.")
-        return secret.get_secret_value()
+        return service_credentials(self.url, self.token, self.client_id, self.client_secret, self.token_url, self.scope)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        return [secret.get_secret_value() for secret in (self.token, self.client_secret) if secret is not None]
 
 
 class ExecutorSettings(WorkerSettings):

@@ -28,6 +28,9 @@ _OWN_COMMANDS = {
     "pauses": ("tcloud.commands.pauses:pauses", "Pauses: which environments and models are paused, and why."),
     "schedules": ("tcloud.commands.schedules:schedules", "Schedules: which models run at which cron."),
     "executors": ("tcloud.commands.executors:executors", "Executors and what they serve."),
+    "auth": ("tcloud.commands.auth:auth", "Sign in at the server, and out again."),
+    "clients": ("tcloud.commands.identities:clients", "Services that may sign in: CI, executors, tools."),
+    "accounts": ("tcloud.commands.identities:accounts", "People who may sign in."),
     "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tcloud.errors import InvalidError
 
 __all__ = [
+    "ALL_PROJECTS",
     "FILE_NAMES",
     "Project",
     "ProjectFile",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 FILE_NAMES = ("tcloud.yaml", "tcloud.yml")
+ALL_PROJECTS = "tbk:scope:projects"
 _PATH_PARTS = 3
 _HOW_TO_SET = (
     "Set TCLOUD_URL to https://<host>/sqlmesh/<org>/<project>, or name a project with `tcloud project add`; "
@@ -90,16 +92,16 @@ class Variables(BaseSettings):
     pip_executable: str | None = None
     """As in `tcloud.yaml`."""
     home: Path = Field(default_factory=lambda: Path.home() / ".tcloud")
-    """Where `tcloud.yaml` is, if it is not in the project folder."""
+    """Where `tcloud.yaml` is, if it is not in the project folder, and the tokens of whoever signed in."""
     client_id: str | None = None
     """Names a client of the server."""
     client_secret: SecretStr | None = None
-    """The client's secret; it is the bearer token where `TCLOUD_TOKEN` is not set."""
+    """The client's secret, traded for tokens where `TCLOUD_TOKEN` is not set."""
     auth_url: str | None = None
     """Where people sign in."""
     token_url: str | None = None
     """Where a client trades its secret for a token."""
-    scope: str = "tbk:scope:projects"
+    scope: str = ALL_PROJECTS
     """What a token is asked for."""
     env_file: Path | None = None
     """A `.env` whose SQLMesh variables (`SQLMESH__…`) are set for SQLMesh."""
@@ -116,6 +118,14 @@ class Settings(BaseModel):
     token: SecretStr | None = None
     client_id: str | None = None
     client_secret: SecretStr | None = None
+    auth_url: str | None = None
+    """Where people sign in, if not at `<server>/auth`."""
+    token_url: str | None = None
+    """Where tokens are got, if not at `<server>/auth/token`."""
+    scope: str = ALL_PROJECTS
+    """What a client's token is asked for."""
+    home: Path = Path()
+    """`TCLOUD_HOME`, where tokens are kept."""
     gateway: str | None = None
     extras: list[str] = []
     pip_executable: str | None = None
@@ -202,6 +212,10 @@ def load(project: str | None = None, folders: Iterable[Path] = ()) -> Settings:
         token=first("token"),
         client_id=given.client_id,
         client_secret=given.client_secret,
+        auth_url=given.auth_url,
+        token_url=given.token_url,
+        scope=given.scope,
+        home=given.home.expanduser(),
         gateway=first("gateway"),
         extras=first("extras") or [],
         pip_executable=first("pip_executable"),

@@ -6,6 +6,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
+from tcloud.credentials import SignInError
 from tcloud.errors import (
     ConflictError,
     InvalidError,
@@ -16,7 +17,7 @@ from tcloud.errors import (
     TcloudError,
 )
 
-__all__ = ["raise_for_answer", "understood", "unreachable"]
+__all__ = ["not_signed_in", "raise_for_answer", "understood", "unreachable"]
 
 Understood = TypeVar("Understood")
 
@@ -75,6 +76,11 @@ def unreachable(url: str, error: httpx.TransportError) -> NotReachableError:
     )
 
 
+def not_signed_in(error: SignInError) -> TcloudError:
+    """The error for a request that there is no token for."""
+    return _kind(error.status)(str(error)) if error.is_refusal else NotReachableError(str(error))
+
+
 def _kind(status: int) -> type[TcloudError]:
     match status:
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
@@ -104,7 +110,10 @@ def _error(answer: httpx.Response) -> tuple[str | None, str | None, str | None]:
 def _own_words(answer: httpx.Response, url: str) -> str:
     match answer.status_code:
         case httpx.codes.UNAUTHORIZED:
-            return f"{url} does not know this token. Set TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET."
+            return (
+                f"{url} does not know this token. Sign in with `tcloud auth login`, or set TCLOUD_TOKEN, "
+                "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET."
+            )
         case httpx.codes.FORBIDDEN:
             return f"{url} does not allow this: the token's role is too small."
         case status:

@@ -11,12 +11,14 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, TypeAdapter
 
-from tcloud.api.answers import raise_for_answer, understood, unreachable
+from tcloud.api.answers import not_signed_in, raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
+from tcloud.wire.identities import IdentityRecord, IdentityRequest, Revealed
 from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from tcloud.wire.plans import Plan
@@ -37,16 +39,16 @@ class Api:
 
     Args:
         url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
-        token: The bearer token, None to go without.
+        credentials: The bearer token, or what gets one; None to go without.
 
     Every method raises one of `tcloud.errors`: `NotReachableError` if there is no answer, `NotAllowedError` if the
     token is missing, wrong or of too small a role, otherwise `NotFoundError`, `ConflictError`, `InvalidError` or
     `ServerFailedError`.
     """
 
-    def __init__(self, url: str, token: str | None):
+    def __init__(self, url: str, credentials: httpx.Auth | str | None):
         self.url = url.rstrip("/")
-        self._token = token
+        self._credentials = as_credentials(credentials)
         self._open: httpx.Client | None = None
         self._opening = threading.Lock()
 
@@ -71,7 +73,7 @@ class Api:
             if self._open is None:
                 self._open = httpx.Client(
                     base_url=self.url + "/api/",
-                    headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+                    auth=self._credentials,
                     timeout=_TIMEOUT,
                     trust_env=goes_through_proxies(self.url),
                 )
@@ -302,6 +304,48 @@ class Api:
         """Control workers that Temporal has heard of lately; without one, plans and runs wait."""
         return self._many(ControlWorker, "control-workers")
 
+    def clients(self) -> list[IdentityRecord]:
+        """The services that may sign in at the server."""
+        return self._many(IdentityRecord, "clients")
+
+    def create_client(self, request: IdentityRequest) -> Revealed:
+        """Makes a service."""
+        return self._changed(Revealed, "POST", "clients", request)
+
+    def rotate_client(self, name: str) -> Revealed:
+        """Gives a service a new secret."""
+        answer = self._send("POST", f"clients/{_segment(name)}/secret")
+        return understood(Revealed.model_validate_json, answer, self.url)
+
+    def delete_client(self, name: str) -> None:
+        """Deletes a service."""
+        self._send("DELETE", f"clients/{_segment(name)}")
+
+    def accounts(self) -> list[IdentityRecord]:
+        """The people who may sign in at the server."""
+        return self._many(IdentityRecord, "accounts")
+
+    def create_account(self, request: IdentityRequest) -> Revealed:
+        """Makes a person's account."""
+        return self._changed(Revealed, "POST", "accounts", request)
+
+    def reset_password(self, name: str) -> Revealed:
+        """Gives a person a password that is good once."""
+        answer = self._send("POST", f"accounts/{_segment(name)}/password")
+        return understood(Revealed.model_validate_json, answer, self.url)
+
+    def disable_account(self, name: str) -> None:
+        """Shuts a person out."""
+        self._send("POST", f"accounts/{_segment(name)}/disable")
+
+    def enable_account(self, name: str) -> None:
+        """Lets a person in again."""
+        self._send("POST", f"accounts/{_segment(name)}/enable")
+
+    def delete_account(self, name: str) -> None:
+        """Deletes a person's account."""
+        self._send("DELETE", f"accounts/{_segment(name)}")
+
     def _changed(self, model: type[Model], method: str, path: str, request: BaseModel) -> Model:
         answer = self._send(method, path, content=request.model_dump_json().encode())
         return understood(model.model_validate_json, answer, self.url)
@@ -327,6 +371,8 @@ class Api:
             answer = self._http.request(method, path, content=content, params=params, headers=headers)
         except httpx.TransportError as error:
             raise unreachable(self.url, error) from error
+        except SignInError as error:
+            raise not_signed_in(error) from error
         raise_for_answer(answer, self.url)
         return answer
 

@@ -8,6 +8,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.credentials import as_credentials
 from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
@@ -24,15 +25,15 @@ class ControlApi:
 
     Args:
         url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
-        token: The worker's bearer token.
+        credentials: The worker's bearer token, or what gets one.
 
     Every method raises `httpx.HTTPError` if the server cannot be reached or refuses.
     """
 
-    def __init__(self, url: str, token: str):
+    def __init__(self, url: str, credentials: httpx.Auth | str):
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/api/",
-            headers={"Authorization": f"Bearer {token}"},
+            auth=as_credentials(credentials),
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
         )

@@ -8,7 +8,8 @@ import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 from pydantic import BaseModel
 
-from tcloud.api.answers import raise_for_answer, unreachable
+from tcloud.api.answers import not_signed_in, raise_for_answer, unreachable
+from tcloud.credentials import SignInError
 from tcloud.errors import NotReachableError
 from tcloud.wire.executions import ConsoleEvent
 
@@ -60,6 +61,10 @@ def follow(http: httpx.Client, path: str) -> Iterator[StreamEvent]:
                     return
         except httpx.TransportError as error:
             failure = unreachable(url, error)
+        except SignInError as error:
+            if error.is_refusal:
+                raise not_signed_in(error) from error
+            failure = NotReachableError(str(error))
         except NotReachableError as error:
             failure = error
         lost_since = lost_since or time.monotonic()

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -57,16 +58,16 @@ class ExecutorApi:
 
     Args:
         url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
-        token: The executor's bearer token.
+        credentials: The executor's bearer token, or what gets one.
 
     Every method raises `RefusedError` if the server says no to the request itself, and `httpx.HTTPError` if it
     cannot be reached or is in trouble: that may be tried again.
     """
 
-    def __init__(self, url: str, token: str):
+    def __init__(self, url: str, credentials: httpx.Auth | str):
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/") + "/api/",
-            headers={"Authorization": f"Bearer {token}"},
+            auth=as_credentials(credentials),
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
@@ -188,7 +189,12 @@ class ExecutorApi:
         if body is not None and len(body) >= _COMPRESSED_FROM_BYTES:
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
-        response = await self._http.request(method, path, content=body, headers=headers, timeout=seconds)
+        try:
+            response = await self._http.request(method, path, content=body, headers=headers, timeout=seconds)
+        except SignInError as error:
+            if error.is_refusal:
+                raise RefusedError(error.status, "TM-TOKEN", str(error), None) from error
+            raise
         if response.is_client_error and response.status_code != httpx.codes.TOO_MANY_REQUESTS:
             raise _refusal(response)
         return response.raise_for_status().content

@@ -3,7 +3,7 @@
 import click
 
 from tcloud.api.client import Api
-from tcloud.credentials import bearer_token
+from tcloud.credentials import credentials_of
 from tcloud.settings import load
 
 __all__ = ["project_api", "project_name"]
@@ -12,7 +12,7 @@ __all__ = ["project_api", "project_name"]
 def project_api() -> Api:
     """A client for the project that the command line and the settings mean."""
     settings = load(project_name())
-    return Api(settings.url, bearer_token(settings))
+    return Api(settings.url, credentials_of(settings))
 
 
 def project_name() -> str | None:

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+import httpx
+
 from tcloud.api.client import Api
-from tcloud.credentials import bearer_token
+from tcloud.credentials import credentials_of
 from tcloud.errors import InvalidError, NotReachableError
 from tcloud.settings import Settings, load
 from tcloud.wire.executors import Gateway
@@ -87,7 +89,7 @@ def current_session() -> Session:
         InvalidError: If they name none, or are malformed.
     """
     settings = current_settings()
-    return _session(settings.url, bearer_token(settings))
+    return _session(settings.url, credentials_of(settings))
 
 
 def current_settings() -> Settings:
@@ -96,5 +98,5 @@ def current_settings() -> Settings:
 
 
 @lru_cache
-def _session(url: str, token: str | None) -> Session:
-    return Session(Api(url, token))
+def _session(url: str, credentials: httpx.Auth) -> Session:
+    return Session(Api(url, credentials))

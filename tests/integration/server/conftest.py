@@ -43,8 +43,10 @@ class RunningServer:
 
 
 @contextmanager
-def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address: str) -> Iterator[RunningServer]:
-    """Serves one project until the context ends."""
+def serving(
+    database_url: str, cache_dir: Path, namespace: str, temporal_address: str, **more: object
+) -> Iterator[RunningServer]:
+    """Serves one project until the context ends; `more` are further settings."""
     (port,) = free_ports(1)
     settings = ServerSettings.model_validate(
         {
@@ -53,10 +55,12 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
             "temporal_address": temporal_address,
             "projects": [namespace],
             "codec_keys": CODEC_KEYS,
+            "secret_keys": CODEC_KEYS,
             "clients": [
                 ClientSettings.model_validate({"client_id": role, "role": role, "secret": f"{role}-token"})
                 for role in Role
             ],
+            **more,
         }
     )
     project = Project.parse(namespace)

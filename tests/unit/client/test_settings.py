@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tcloud.credentials import bearer_token
+from tcloud.credentials import ClientCredentials, SignedIn, credentials_of
 from tcloud.errors import InvalidError
 from tcloud.settings import Settings, load
 
 URL = "https://tempomesh.test/sqlmesh/acme/"
+
+
+def sent(settings: Settings) -> str:
+    """The token that requests are signed with at once."""
+    request = next(credentials_of(settings).sync_auth_flow(httpx.Request("GET", settings.url)))
+    return request.headers["Authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def test_the_default_project_of_the_file(user_home: Path) -> None:
     settings = load()
     assert (settings.name, settings.url, settings.gateway) == ("one", f"{URL}one", "warehouse")
     assert settings.extras == ["postgres", "slack"]
-    assert bearer_token(settings) == "token-of-one"
+    assert sent(settings) == "token-of-one"
 
 
 def test_the_yml_spelling(user_home: Path) -> None:
@@ -54,7 +61,7 @@ def test_variables_win_over_the_file(user_home: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TCLOUD_EXTRAS", "a,b")
     settings = load()
     assert (settings.name, settings.gateway, settings.extras) == ("one", "other", ["a", "b"])
-    assert bearer_token(settings) == "token-of-the-variable"
+    assert sent(settings) == "token-of-the-variable"
 
 
 def test_a_token_stays_with_its_project(user_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +70,7 @@ def test_a_token_stays_with_its_project(user_home: Path, monkeypatch: pytest.Mon
     settings = load()
     assert settings.url == f"{URL}elsewhere"
     assert settings.name is None
-    assert bearer_token(settings) is None
+    assert isinstance(credentials_of(settings), SignedIn)
 
 
 def test_the_command_line_wins_over_variables(user_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +79,7 @@ def test_the_command_line_wins_over_variables(user_home: Path, monkeypatch: pyte
     monkeypatch.setenv("TCLOUD_TOKEN", "token-of-the-variable")
     settings = load("two")
     assert settings.url == f"{URL}two"
-    assert bearer_token(settings) == "token-of-two"
+    assert sent(settings) == "token-of-two"
 
 
 def test_the_project_folder_wins_over_home(user_home: Path, tmp_path: Path) -> None:
@@ -84,16 +91,20 @@ def test_the_project_folder_wins_over_home(user_home: Path, tmp_path: Path) -> N
     assert load("one", [folder]).url == f"{URL}one"
 
 
-def test_a_clients_secret_is_the_token(user_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clients_secret_is_traded_for_tokens(user_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCLOUD_URL", f"{URL}one/")
     monkeypatch.setenv("TCLOUD_CLIENT_ID", "ci")
     monkeypatch.setenv("TCLOUD_CLIENT_SECRET", "secret-of-the-client")
     settings = load()
     assert settings.url == f"{URL}one"
-    assert bearer_token(settings) == "secret-of-the-client"
+    assert isinstance(credentials_of(settings), ClientCredentials)
     assert "secret-of-the-client" not in repr(settings)
     monkeypatch.setenv("TCLOUD_TOKEN", "token")
-    assert bearer_token(load()) == "token"
+    assert sent(load()) == "token"
+    monkeypatch.delenv("TCLOUD_TOKEN")
+    monkeypatch.delenv("TCLOUD_CLIENT_ID")
+    with pytest.raises(InvalidError, match="TCLOUD_CLIENT_ID is not"):
+        credentials_of(load())
 
 
 @pytest.mark.parametrize(
