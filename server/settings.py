@@ -60,8 +60,6 @@ class ServerSettings(BaseSettings):
     """How long a claim lives that its executor does not renew."""
     max_body_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     """A request whose unpacked body is larger than this is refused; plans are the largest."""
-    query_role: Role = Role.DEVELOPER
-    """The smallest role of people who may query warehouses: `developer` or `admin`."""
     query_max_rows: int = Field(default=100_000, ge=1)
     """A query with more rows than this fails."""
     query_max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -74,13 +72,6 @@ class ServerSettings(BaseSettings):
     """Whether the Web UI decodes without a token, if browser and server are on one machine; for development only."""
     log_json: bool | None = None
     """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
-
-    @field_validator("query_role")
-    @classmethod
-    def _is_a_persons(cls, role: Role) -> Role:
-        if role not in (Role.DEVELOPER, Role.ADMIN):
-            raise ValueError("it is developer or admin")
-        return role
 
     @field_validator("codec_keys")
     @classmethod

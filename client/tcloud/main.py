@@ -28,6 +28,7 @@ _OWN_COMMANDS = {
     "pauses": ("tcloud.commands.pauses:pauses", "Pauses: which environments and models are paused, and why."),
     "schedules": ("tcloud.commands.schedules:schedules", "Schedules: which models run at which cron."),
     "executors": ("tcloud.commands.executors:executors", "Executors and what they serve."),
+    "grants": ("tcloud.commands.grants:grants", "Grants: who may do what, and where."),
     "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }
