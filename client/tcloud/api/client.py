@@ -41,8 +41,8 @@ class Api:
         token: The bearer token, None to go without.
 
     Every method raises one of `tcloud.errors`: `NotReachableError` if there is no answer, `NotAllowedError` if the
-    token is missing or wrong, or what is granted is not enough, otherwise `NotFoundError`, `ConflictError`, `InvalidError` or
-    `ServerFailedError`.
+    token is missing or wrong or what is granted is not enough, otherwise `NotFoundError`, `ConflictError`,
+    `InvalidError` or `ServerFailedError`.
     """
 
     def __init__(self, url: str, token: str | None):
