@@ -18,7 +18,7 @@ from server.errors import ApiError
 from server.granted_models import ask_whom, models_of, selector_of
 from server.grants import KnownGrants
 from server.identities import KnownTokens
-from server.permissions import MACHINES, Globs, Permissions
+from server.permissions import ANYWHERE, MACHINES, Globs, Permissions
 from server.projects import Project, Role
 from tcloud.wire.grants import Action
 
@@ -57,7 +57,7 @@ class Access:
     @property
     def visible(self) -> Globs:
         """The environments whose records the caller may see."""
-        return self.permissions.environments(Action.VIEW)
+        return ANYWHERE if self.machine is not None else self.permissions.environments(Action.VIEW)
 
     def see(self, environment: str | None) -> None:
         """Checks that the caller may see the records of an environment; None is of no environment.
@@ -185,7 +185,7 @@ def require(
             next((role for role in roles if role in permissions.machine_roles), None),
             permissions,
             request.app.state.database,
-            doing or f"{request.method} {request.scope['route'].path}",
+            doing or f"{request.method} {getattr(request.scope.get('route'), 'path', request.url.path)}",
         )
         if access.machine is None:
             await _check_people(access, request, actions, within, roles)

@@ -24,8 +24,8 @@ _ACTIONS = {
     Role.OPERATOR: frozenset({Action.VIEW, Action.RUN, Action.PAUSE}),
     Role.DEVELOPER: frozenset({Action.VIEW, Action.PLAN, Action.RUN, Action.PAUSE, Action.QUERY}),
     Role.ADMIN: frozenset(Action),
-    Role.EXECUTOR: frozenset({Action.VIEW}),
-    Role.WORKER: frozenset({Action.VIEW}),
+    Role.EXECUTOR: frozenset(),
+    Role.WORKER: frozenset(),
 }
 
 

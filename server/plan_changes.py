@@ -180,9 +180,13 @@ def _of_all(
         changed.append(_VIEWS)
     before = transaction.state.get_environment_statements(name if current is not None else PROD)
     after = [EnvironmentStatements.model_validate(each) for each in statements or []]
-    if [each.json() for each in before] != [each.json() for each in after]:
+    if sorted(before, key=_project) != sorted(after, key=_project):
         changed.append(_STATEMENTS)
     return changed
+
+
+def _project(statements: EnvironmentStatements) -> str:
+    return statements.project or ""
 
 
 def _nodes(
