@@ -1,25 +1,44 @@
-"""The one door: who calls, for which project, and whether the role is enough."""
+"""The one door: who calls, for which project, and whether what they are granted is enough."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from server.database import Database
+from server.audit_log import came_from
+from server.database import Database, Transaction
+from server.denials import DeniedError
 from server.errors import ApiError
+from server.granted_models import ask_whom, models_of, selector_of
 from server.grants import KnownGrants
-from server.identities import KnownTokens
+from server.identities import Identity, KnownTokens
+from server.permissions import ANYWHERE, MACHINES, Globs, Permissions
 from server.projects import Project, Role
+from tcloud.wire.grants import Action
 
-__all__ = ["PUBLIC", "Access", "project_of", "require"]
+__all__ = ["Access", "Within", "declare_permissions", "open_to_all", "project_of", "require"]
 
-PUBLIC = "public"
-"""Marks a route that anyone may call."""
-
-_PEOPLE = (Role.VIEWER, Role.DEVELOPER, Role.ADMIN)
 _bearer = HTTPBearer(auto_error=False, description="A client's token.")
+_ENVIRONMENT_PARAMS = ("environment", "name")
+
+
+class Within(StrEnum):
+    """Where a caller needs an action to be let in."""
+
+    PROJECT = "project"
+    """In all environments, for all models."""
+    ENVIRONMENT = "environment"
+    """In the environment that the path names, for all of its models."""
+    RECORD = "record"
+    """Somewhere; the route then asks for the environments and models of what it deals with."""
+    ANYWHERE = "anywhere"
+    """Somewhere; what the route deals with is of no environment."""
 
 
 @dataclass(frozen=True)
@@ -28,61 +47,181 @@ class Access:
 
     project: Project
     identity_id: str
-    role: Role
+    machine: Role | None
+    """The role of a process that let it in, `executor` or `worker`; None for others."""
+    permissions: Permissions
     database: Database
+    doing: str
+    """What the caller is about to do, as the audit log calls it."""
     is_server_administrator: bool = False
     """Whether they administer the server's identities, which belong to all projects."""
 
+    @property
+    def visible(self) -> Globs:
+        """The environments whose records the caller may see."""
+        return ANYWHERE if self.machine is not None else self.permissions.environments(Action.VIEW)
 
-def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
-    """A dependency that lets in callers with one of the roles, or with a person's role above one of them.
+    def see(self, environment: str | None) -> None:
+        """Checks that the caller may see the records of an environment; None is of no environment.
+
+        Raises:
+            ApiError: 403 if not.
+        """
+        if environment is not None and not self.visible.match(environment):
+            raise self.denied(Action.VIEW, environment)
+
+    def everywhere(self, action: Action, *, why: str) -> None:
+        """Checks that an action is allowed in the whole project.
+
+        Args:
+            action: What is to be done.
+            why: What it is that takes this.
+
+        Raises:
+            ApiError: 403 if not.
+        """
+        if not self.permissions.everywhere(action):
+            raise self._denied(
+                f"{why} takes `{action}` in all environments, for all models",
+                self.project.namespace,
+                {"action": action.value},
+                f"--action {action}",
+            )
+
+    def check(
+        self,
+        transaction: Transaction,
+        action: Action,
+        environment: str,
+        models: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        """Checks that an action is allowed.
+
+        Args:
+            transaction: An open transaction.
+            action: What is to be done.
+            environment: Where.
+            models: Says with which models, by fully qualified names; None for all of the environment.
+
+        Raises:
+            ApiError: 403 if not; it names each model for which it is not.
+        """
+        selections = self.permissions.selections(action, environment)
+        if not selections:
+            raise self.denied(action, environment)
+        if not self.permissions.missing(action, environment, {""}, lambda _: ()):
+            return
+        selector = selector_of(transaction, models_of(transaction, environment))
+        wanted = selector.names if models is None else models()
+        if missing := self.permissions.missing(action, environment, wanted, selector.expand):
+            raise self.denied(action, environment, missing)
+
+    def denied(self, action: Action, environment: str, models: Collection[str] = ()) -> DeniedError:
+        """What to raise where an action is not allowed in an environment, or not for some models."""
+        shown = _shown(models)
+        what = f"it takes `{action}` in environment '{environment}'" + (f" for {shown}" if shown else "")
+        details = {"action": action.value, "environment": environment, "models": sorted(models)}
+        return self._denied(what, environment, details, f"--action {action} --environment {environment}")
+
+    def denied_plan(self, environment: str, changes: Mapping[str, Collection[str]]) -> DeniedError:
+        """What to raise where a plan changes what its submitter may not plan.
+
+        Args:
+            environment: The plan's.
+            changes: The models, by what is done to them, as in `adds`.
+        """
+        said = ", ".join(f"{kind} {_shown(models)}" for kind, models in changes.items())
+        details = {"action": Action.PLAN.value, "environment": environment, **changes}
+        grant = f"--action {Action.PLAN} --environment {environment} --model …"
+        return self._denied(f"in environment '{environment}' the plan {said}", environment, details, grant)
+
+    def not_theirs(self, why: str) -> DeniedError:
+        """What to raise where something is another's, whatever is granted."""
+        return self._denied(why, self.project.namespace, {}, None)
+
+    def not_an_executor(self, why: str) -> DeniedError:
+        """What to raise where only executors may do something."""
+        return self._denied(why, self.project.namespace, {"roles": [Role.EXECUTOR.value]}, None)
+
+    def _denied(self, what: str, subject: str, details: Mapping[str, object], grant: str | None) -> DeniedError:
+        return DeniedError(
+            f"'{self.identity_id}' may not do this ({self.doing}): {what}."
+            + (f" {ask_whom(self.identity_id, grant)}" if grant is not None else ""),
+            project=self.project,
+            identity_id=self.identity_id,
+            doing=self.doing,
+            subject=subject,
+            details=dict(details),
+        )
+
+
+def require(
+    *needed: Action | Role, within: Within = Within.PROJECT, doing: str | None = None
+) -> Callable[..., Awaitable[Access]]:
+    """A dependency that lets in callers who are granted one of these: an action, or the role of a process.
+
+    Args:
+        needed: Actions, and roles of processes.
+        within: Where an action has to be granted.
+        doing: What the audit log calls it; the route's method and path if not said.
 
     Raises (when called):
-        ApiError: 401 without a valid token, 403 with one whose role is not enough, 404 for an unknown project.
+        ApiError: 401 without a valid token, 403 if nothing that is granted is enough, 404 for an unknown project.
     """
-    sufficient = _with_higher(roles)
+    roles = [role for role in needed if isinstance(role, Role)]
+    actions = [action for action in needed if isinstance(action, Action)]
+    if not MACHINES.issuperset(roles) or (len(actions) > 1 and within in (Within.PROJECT, Within.ENVIRONMENT)):
+        raise ValueError(f"A route takes an action, or roles of processes, or both, and not {needed}.")
 
     async def let_in(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Access:
         project = project_of(request)
-        if credentials is None:
-            raise ApiError(
-                401,
-                "TM-TOKEN",
-                f"No token was sent for project '{project.namespace}': sign in with `tcloud auth login`, or set "
-                "TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
-            )
-        tokens: KnownTokens = request.app.state.tokens
+        identity = await _identify(request, project, credentials)
         granted: KnownGrants = request.app.state.grants
-        identity = await tokens.identify(credentials.credentials)
-        if identity is None:
-            raise ApiError(
-                401,
-                "TM-TOKEN",
-                f"The token is not valid for project '{project.namespace}': sign in with `tcloud auth login`, or "
-                "check TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
-            )
-        roles_here = identity.narrowed(project, await granted.roles(project, identity.identity_id))
-        if not roles_here:
-            raise ApiError(
-                403,
-                "TM-ROLE",
-                f"Client '{identity.identity_id}' has no business in project '{project.namespace}': ask an "
-                "administrator for a role in it, or check the end of TCLOUD_URL.",
-            )
-        fitting = sorted(roles_here & sufficient, key=list(Role).index)
-        if not fitting:
-            needed, has = " or ".join(roles), " and ".join(sorted(roles_here))
-            raise ApiError(
-                403,
-                "TM-ROLE",
-                f"Client '{identity.identity_id}' has the role {has}; {request.url.path} takes {needed}.",
-            )
-        return Access(project, identity.identity_id, fitting[-1], request.app.state.database, identity.is_administrator)
+        permissions = await granted.of(project, identity.identity_id)
+        if (asked := identity.asked(project)) is not None:
+            permissions = permissions.narrowed(asked)
+        came_from(request.client.host if request.client is not None else None)
+        access = Access(
+            project,
+            identity.identity_id,
+            next((role for role in roles if role in permissions.machine_roles), None),
+            permissions,
+            request.app.state.database,
+            doing or f"{request.method} {getattr(request.scope.get('route'), 'path', request.url.path)}",
+            identity.is_administrator,
+        )
+        if access.machine is None:
+            await _check_people(access, request, actions, within, roles)
+        return access
 
-    let_in.required_roles = roles  # type: ignore[attr-defined]
+    let_in.permission = {  # type: ignore[attr-defined]
+        "any_of": [*actions, *roles],
+        **({"within": within.value} if actions else {}),
+    }
     return let_in
+
+
+async def open_to_all() -> None:
+    """A dependency of routes that anyone may call."""
+
+
+open_to_all.permission = {"any_of": ["public"]}  # type: ignore[attr-defined]
+
+
+def declare_permissions(router: APIRouter) -> None:
+    """Writes into the OpenAPI document, as `x-permission`, what each route of a router takes.
+
+    Raises:
+        RuntimeError: If one has no door: neither `require(...)` nor `open_to_all`.
+    """
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            permission = _permission_of(route.dependant)
+            if permission is None:
+                raise RuntimeError(f"{sorted(route.methods or ())} {route.path} says not who may call it.")
+            route.openapi_extra = {**(route.openapi_extra or {}), "x-permission": permission}
 
 
 def project_of(request: Request) -> Project:
@@ -101,7 +240,67 @@ def project_of(request: Request) -> Project:
     return project
 
 
-def _with_higher(roles: tuple[Role, ...]) -> frozenset[Role]:
-    lowest = [_PEOPLE.index(role) for role in roles if role in _PEOPLE]
-    higher = _PEOPLE[min(lowest) :] if lowest else ()
-    return frozenset({*roles, *higher})
+async def _identify(request: Request, project: Project, credentials: HTTPAuthorizationCredentials | None) -> Identity:
+    if credentials is None:
+        raise ApiError(
+            401,
+            "TM-TOKEN",
+            f"No token was sent for project '{project.namespace}': sign in with `tcloud auth login`, or set "
+            "TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
+        )
+    tokens: KnownTokens = request.app.state.tokens
+    identity = await tokens.identify(credentials.credentials)
+    if identity is None:
+        raise ApiError(
+            401,
+            "TM-TOKEN",
+            f"The token is not valid for project '{project.namespace}': sign in with `tcloud auth login`, or "
+            "check TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.",
+        )
+    return identity
+
+
+async def _check_people(
+    access: Access, request: Request, actions: list[Action], within: Within, roles: list[Role]
+) -> None:
+    namespace = access.project.namespace
+    if access.permissions.are_none:
+        raise access._denied(
+            f"they have no business in project '{namespace}' (if another one is meant, check the end of TCLOUD_URL)",
+            namespace,
+            {},
+            "viewer",
+        )
+    if not actions:
+        raise access._denied(
+            f"it takes the role {' or '.join(roles)}", namespace, {"roles": [role.value for role in roles]}, None
+        )
+    if within is Within.PROJECT:
+        access.everywhere(actions[0], why="this")
+    elif within is Within.ENVIRONMENT:
+        (action,) = actions
+        environment = next(request.path_params[name] for name in _ENVIRONMENT_PARAMS if name in request.path_params)
+        if action is Action.VIEW:
+            access.see(environment)
+        else:
+            await run_in_threadpool(_check_environment, access, action, environment)
+    elif not any(access.permissions.environments(action).patterns for action in actions):
+        taken = " or ".join(f"`{action}`" for action in actions)
+        raise access._denied(f"it takes {taken}", namespace, {"action": actions[0].value}, f"--action {actions[0]}")
+
+
+def _check_environment(access: Access, action: Action, environment: str) -> None:
+    with access.database.transaction(access.project) as transaction:
+        access.check(transaction, action, environment)
+
+
+def _shown(models: Collection[str]) -> str:
+    # Without their quotes, as people write them.
+    return ", ".join(sorted(model.replace('"', "") for model in models))
+
+
+def _permission_of(dependant: Dependant) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = getattr(dependant.call, "permission", None)
+    if found is not None:
+        return found
+    return next((inner for each in dependant.dependencies if (inner := _permission_of(each)) is not None), None)

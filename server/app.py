@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
-from server.access import project_of
+from server.access import declare_permissions, open_to_all, project_of
 from server.api import (
     audit_log,
     codec,
@@ -26,6 +26,7 @@ from server.api import (
     evaluations,
     events,
     executors,
+    grants,
     identities,
     pauses,
     plans,
@@ -43,6 +44,7 @@ from server.compression import GunzipRequests
 from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
+from server.denials import Denials, DeniedError
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
@@ -80,6 +82,7 @@ _ROUTERS = (
     environments.router,
     pauses.router,
     audit_log.router,
+    grants.router,
     executors.router,
     identities.router,
     pythons.router,
@@ -89,9 +92,10 @@ _ROUTERS = (
 )
 _DESCRIPTION = """
 Scheduler of SQLMesh projects on Temporal. Every path below `/sqlmesh/<org>/<project>/api` takes a bearer token, whose
-client has a role: `viewer`, `developer` and `admin` for people, each including the one before, `executor` and `worker`
-for machines. Errors are `{"code": "TM-…", "message": "what, where, what to do"}`, and `error_type` where SQLMesh raised
-it; the codes are stable. Times are UTC; intervals are half-open.
+client is granted actions (`view`, `plan`, `run`, `pause`, `query`, `manage`) in environments and for models, or is an
+`executor` or `worker`; `x-permission` says of each call what it takes, and where. Errors are
+`{"code": "TM-…", "message": "what, where, what to do"}`, and `error_type` where SQLMesh raised it; the codes are
+stable. Times are UTC; intervals are half-open.
 """
 _TAGS = [
     {
@@ -103,7 +107,8 @@ _TAGS = [
     {"name": "progress", "description": "The calls of SQLMesh's console while a plan or run goes on, as events."},
     {"name": "environments", "description": "Environments of SQLMesh's state, their crons and Temporal schedules."},
     {"name": "pauses", "description": "Environments and models that runs leave out: pause, resume."},
-    {"name": "audit log", "description": "Who did what, and when; entries are only ever added."},
+    {"name": "audit log", "description": "Who did what, and when, or was not allowed to; entries are only ever added."},
+    {"name": "grants", "description": "Who may do what, and where."},
     {
         "name": "python environments",
         "description": "What models run in: pinned sets of packages, and who asks for them.",
@@ -142,6 +147,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         openapi_tags=_TAGS,
         lifespan=lifespan,
         redoc_url=None,
+        swagger_ui_parameters={"showExtensions": True},
         # It guards against forged requests of a browser with cookies; here a token in a header is what counts, and the
         # pages of signing in have a token in every form.
         strict_content_type=False,
@@ -153,6 +159,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.provider = provider_client(settings.provider) if settings.provider else None
     app.state.tokens = KnownTokens(database, app.state.sign_in.issuer.keys, settings.root_url)
     app.state.grants = KnownGrants(database)
+    app.state.denials = Denials(database)
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()
@@ -166,10 +173,12 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
     app.add_middleware(CodecCors, settings=settings)
     app.add_middleware(RequestLogs)
+    declare_permissions(_health)
     app.include_router(_health)
     for router in (sign_in_routes.router, pages.router, provider.router):
         app.include_router(router)
     for router in _ROUTERS:
+        declare_permissions(router)
         app.include_router(
             router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)], responses=EVERYWHERE
         )
@@ -180,7 +189,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     return app
 
 
-_health = APIRouter(tags=["health"])
+_health = APIRouter(tags=["health"], dependencies=[Depends(open_to_all)])
 
 
 @_health.get("/healthz", summary="Whether the process lives", response_class=PlainTextResponse)
@@ -229,6 +238,8 @@ def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
+    if isinstance(error, DeniedError):
+        await request.app.state.denials.record(error)
     body = {"code": error.code, "message": error.message}
     if _PUBLIC_PATH in request.url.path:
         # Where clients of the public API look for it: without one they do not take a 404 for an answer.

@@ -10,6 +10,7 @@ from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.errors import ApiError
 from server.pauses import forget_pauses_of_others, pauses_by_environment, pauses_in
+from server.permissions import ANYWHERE, Globs
 from server.scheduling import Scheduled, ScheduledEnvironments
 from server.schema import plans
 from tcloud.wire.environments import CronGroup, Environment, ScheduledEnvironment
@@ -19,6 +20,7 @@ from tcloud.wire.statuses import Status
 __all__ = [
     "all_environments",
     "environment_crons",
+    "find_summary",
     "one_environment",
     "planned_with",
     "scheduled_plans",
@@ -28,14 +30,15 @@ __all__ = [
 
 
 def all_environments(
-    transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments
+    transaction: Transaction, crons: EnvironmentCrons, scheduled: ScheduledEnvironments, *, within: Globs = ANYWHERE
 ) -> list[Environment]:
-    """The project's environments by name, without those that have expired."""
+    """The project's environments by name, of these only, without those that have expired."""
     decisions = scheduled.of_all(transaction)
     paused = pauses_by_environment(transaction)
     return [
         _environment(transaction, crons, summary, decisions[summary.name], paused.get(summary.name, []))
         for summary in _living(transaction)
+        if within.match(summary.name)
     ]
 
 
@@ -99,12 +102,16 @@ def summary_of(transaction: Transaction, name: str) -> EnvironmentSummary:
     Raises:
         ApiError: 404 if there is none of that name.
     """
-    for summary in transaction.state.get_environments_summary():
-        if summary.name == name:
-            return summary
+    if (found := find_summary(transaction, name)) is not None:
+        return found
     raise ApiError(
         404, "TM-ENVIRONMENT", f"Environment '{name}' was not found. Create it with `tcloud sqlmesh plan {name}`."
     )
+
+
+def find_summary(transaction: Transaction, name: str) -> EnvironmentSummary | None:
+    """SQLMesh's summary of an environment, if there is one of that name."""
+    return next((summary for summary in transaction.state.get_environments_summary() if summary.name == name), None)
 
 
 def planned_with(transaction: Transaction, summary: EnvironmentSummary) -> dict[str, Any]:

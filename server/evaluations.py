@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 from server.database import Transaction
 from server.errors import ApiError
 from server.model_names import fully_qualified, recorded
+from server.permissions import ANYWHERE, Globs
 from server.schema import evaluations, plans, runs
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Evaluation
@@ -33,6 +34,8 @@ class EvaluationFilter:
     model: str | None = None
     is_latest: bool = False
     """Only the newest one of each model."""
+    within: Globs = ANYWHERE
+    """Only those of these environments."""
 
 
 def evaluations_of(
@@ -89,6 +92,8 @@ def found_evaluations(
         query = query.where(evaluations.c.owner_kind == OwnerKind.RUN.value, evaluations.c.owner_id == wanted.run_id)
     if wanted.plan_id is not None:
         query = query.where(evaluations.c.owner_kind == OwnerKind.PLAN.value, evaluations.c.owner_id == wanted.plan_id)
+    if not wanted.within.are_all:
+        query = query.where(wanted.within.clause(_environment()))
     if wanted.environment is not None:
         query = query.where(_environment() == wanted.environment)
     if wanted.model is not None:
@@ -105,7 +110,13 @@ def found_evaluations(
 
 
 def history_of(
-    transaction: Transaction, model: str, environment: str | None, before: str | None, limit: int
+    transaction: Transaction,
+    model: str,
+    environment: str | None,
+    before: str | None,
+    limit: int,
+    *,
+    within: Globs = ANYWHERE,
 ) -> list[Evaluation]:
     """A model's evaluations over all runs and plans, newest first, without their logs.
 
@@ -115,6 +126,7 @@ def history_of(
         environment: The only environment to be listed.
         before: The id of an evaluation: only older ones are listed.
         limit: How many at most.
+        within: Only evaluations in these environments are listed.
 
     Raises:
         ApiError: 404 if nobody knows of such a model or of the evaluation `before`, 422 if it is no name of a model.
@@ -133,6 +145,8 @@ def history_of(
     query = _with_owner(select(*light, _IS_LOST)).where(
         evaluations.c.project == project, evaluations.c.model.in_(names)
     )
+    if not within.are_all:
+        query = query.where(within.clause(_environment()))
     if environment is not None:
         query = query.where(_environment() == environment)
     if before is not None:

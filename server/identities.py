@@ -26,7 +26,6 @@ _CHECKED_EVERY_SECONDS = 5.0
 
 _MANY = 1000
 _JWT_DOTS = 2
-_PEOPLE = (Role.VIEWER, Role.DEVELOPER, Role.ADMIN)
 
 
 class IdentityKind(StrEnum):
@@ -47,16 +46,11 @@ class Identity:
     scope: frozenset[str] | None = None
     """The project scopes that their token is limited to; None if it is good for all they may do."""
 
-    def narrowed(self, project: Project, roles: frozenset[Role]) -> frozenset[Role]:
-        """What a token that was asked for less leaves of the roles that its identity has in a project."""
+    def asked(self, project: Project) -> frozenset[Role] | None:
+        """The roles that their token is limited to in a project; None if it is good for all they may do."""
         if self.scope is None:
-            return roles
-        asked = [role for role in Role if project_scope(project, role) in self.scope]
-        highest = max((_PEOPLE.index(role) for role in asked if role in _PEOPLE), default=-1)
-        people = [role for role in roles if role in _PEOPLE]
-        held = max((_PEOPLE.index(role) for role in people), default=-1)
-        kept = {_PEOPLE[min(highest, held)]} if min(highest, held) >= 0 else set()
-        return frozenset(kept | {role for role in roles if role not in _PEOPLE and role in asked})
+            return None
+        return frozenset(role for role in Role if project_scope(project, role) in self.scope)
 
 
 @dataclass

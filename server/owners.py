@@ -1,18 +1,21 @@
 """Plans and runs in what they share: they own executions, claims and console events."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import case, func, literal, select, union_all, update
+from sqlalchemy import Text, case, cast, func, literal, null, select, union_all, update
 
 from server.claims import let_go, lock_claims, release_idle_claims
 from server.database import Transaction
 from server.errors import ApiError
 from server.parking import forget_parkings
 from server.schema import evaluations, plans, queries, runs
+from tcloud.wire.queries import QueryKind
 from tcloud.wire.statuses import Status
 
-__all__ = ["NOTHING_TO_DO", "close_owner", "final_status", "owner_exists"]
+__all__ = ["NOTHING_TO_DO", "Owner", "close_owner", "final_status", "owner_of"]
 
+_HOUSEKEEPING = tuple(kind.value for kind in QueryKind if kind.is_housekeeping)
 NOTHING_TO_DO = "nothing_to_do"
 """How a run ends, for whoever watches, if nothing was due; its record says `success`."""
 
@@ -38,8 +41,18 @@ def final_status(transaction: Transaction, owner_id: str) -> tuple[str, str | No
     return (NOTHING_TO_DO if row.nothing_to_do else row.status), row.error_message
 
 
-def owner_exists(transaction: Transaction, owner_id: str) -> None:
-    """Checks that there is such a plan, run or query.
+@dataclass(frozen=True)
+class Owner:
+    """Whose a plan, run or query is."""
+
+    environment: str | None
+    """None for queries, which are of no environment."""
+    asked_by: str | None
+    """Who put a query; None for plans, runs and the janitor's work, which are everybody's."""
+
+
+def owner_of(transaction: Transaction, owner_id: str) -> Owner:
+    """The environment of a plan or run, or who asked a query.
 
     Raises:
         ApiError: 404 if there is none.
@@ -47,13 +60,18 @@ def owner_exists(transaction: Transaction, owner_id: str) -> None:
     project = transaction.project.namespace
     found = transaction.connection.execute(
         union_all(
-            select(plans.c.plan_id).where(plans.c.project == project, plans.c.plan_id == owner_id),
-            select(runs.c.run_id).where(runs.c.project == project, runs.c.run_id == owner_id),
-            select(queries.c.query_id).where(queries.c.project == project, queries.c.query_id == owner_id),
+            select(plans.c.environment.label("environment"), cast(null(), Text).label("asked_by")).where(
+                plans.c.project == project, plans.c.plan_id == owner_id
+            ),
+            select(runs.c.environment, cast(null(), Text)).where(runs.c.project == project, runs.c.run_id == owner_id),
+            select(
+                cast(null(), Text), case((queries.c.kind.in_(_HOUSEKEEPING), None), else_=queries.c.created_by)
+            ).where(queries.c.project == project, queries.c.query_id == owner_id),
         )
     ).first()
     if found is None:
         raise ApiError(404, "TM-OWNER", f"There is no plan, run or query '{owner_id}' in {project}.")
+    return Owner(found.environment, found.asked_by)
 
 
 def close_owner(transaction: Transaction, owner_id: str) -> None:

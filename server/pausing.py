@@ -21,7 +21,7 @@ from tcloud.wire.pauses import Pause
 from tempomesh_runner.selection import ModelSelector, NeedsProjectError, SelectionError
 from workflows.payloads import PauseRef, PausesStanding, ResumeRef
 
-__all__ = ["Resumed", "end_pause", "expand_again", "pause", "resume", "settle"]
+__all__ = ["Resumed", "end_pause", "expand_again", "pause", "resume", "selected_models", "settle"]
 
 _log = structlog.get_logger(__name__)
 _LONGEST = timedelta(days=36_500)
@@ -100,6 +100,16 @@ def pause(
         .returning(pauses)
     ).one()
     return _paused(transaction, changed, by, "changed")
+
+
+def selected_models(transaction: Transaction, environment: str, selection: str) -> list[str]:
+    """The models that a pause names, without those that are only downstream of them.
+
+    Raises:
+        ApiError: 404 if there is no such environment, 422 if the selection means nothing in it.
+    """
+    _living(transaction, environment)
+    return [name for name, of in _expand(transaction, environment, selection.strip()).items() if name == of]
 
 
 def resume(

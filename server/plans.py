@@ -17,6 +17,7 @@ from server.documents import DocumentKind, put_document
 from server.errors import ApiError
 from server.executors import check_gateway
 from server.owners import close_owner
+from server.permissions import ANYWHERE, Globs
 from server.schema import documents, plan_stages, plans
 from tcloud.wire.plans import Plan, PlanStage
 from tcloud.wire.policies import EvaluationPolicy
@@ -199,9 +200,9 @@ def one_plan(transaction: Transaction, plan_id: str) -> Plan:
     return found[0]
 
 
-def plans_of(transaction: Transaction, environment: str | None, limit: int) -> list[Plan]:
-    """Plans with their stages, newest first."""
-    return _read(transaction, environment=environment, limit=limit)
+def plans_of(transaction: Transaction, environment: str | None, limit: int, *, within: Globs = ANYWHERE) -> list[Plan]:
+    """Plans with their stages, of these environments only, newest first."""
+    return _read(transaction, environment=environment, within=within, limit=limit)
 
 
 def waiting_plans(transaction: Transaction, older_than: timedelta) -> list[tuple[str, str]]:
@@ -360,9 +361,14 @@ def _unknown(transaction: Transaction, plan_id: str) -> ApiError:
 
 
 def _read(
-    transaction: Transaction, *, plan_id: str | None = None, environment: str | None = None, limit: int = 1
+    transaction: Transaction,
+    *,
+    plan_id: str | None = None,
+    environment: str | None = None,
+    within: Globs = ANYWHERE,
+    limit: int = 1,
 ) -> list[Plan]:
-    query = select(plans).where(plans.c.project == transaction.project.namespace)
+    query = select(plans).where(plans.c.project == transaction.project.namespace, within.clause(plans.c.environment))
     if plan_id is not None:
         query = query.where(plans.c.plan_id == plan_id)
     if environment is not None:

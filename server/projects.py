@@ -3,22 +3,13 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
+
+from tcloud.wire.grants import Role
 
 __all__ = ["Project", "Role", "parse_projects"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
-
-
-class Role(StrEnum):
-    """What a client may do. People's roles include the ones before them; machines' roles stand alone."""
-
-    VIEWER = "viewer"
-    DEVELOPER = "developer"
-    ADMIN = "admin"
-    EXECUTOR = "executor"
-    WORKER = "worker"
 
 
 @dataclass(frozen=True)

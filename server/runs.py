@@ -15,6 +15,7 @@ from server.evaluations import evaluations_of
 from server.model_names import fully_qualified, recorded
 from server.owners import NOTHING_TO_DO, close_owner
 from server.pauses import pause_of
+from server.permissions import ANYWHERE, Globs
 from server.schema import evaluations, event_streams, events, runs
 from tcloud.wire.executions import OwnerKind
 from tcloud.wire.runs import Run, RunOptions, RunTrigger
@@ -29,7 +30,8 @@ __all__ = [
     "create_run",
     "forget_run",
     "one_run",
-    "run_is_over",
+    "run_options",
+    "run_without_evaluations",
     "runs_of",
     "set_run_status",
 ]
@@ -56,6 +58,8 @@ class RunFilter:
     """The id of a run: only older ones."""
     after: str | None = None
     """The id of a run: only newer ones."""
+    within: Globs = ANYWHERE
+    """Only runs of these environments."""
 
 
 def create_run(transaction: Transaction, options: RunOptions, created_by: str) -> Run:
@@ -129,7 +133,7 @@ def begin_run(transaction: Transaction, run_id: str, environment: str, trigger: 
             index_elements=["project", "run_id"], set_=opened, where=runs.c.status == Status.SCHEDULED.value
         )
     )
-    return RunOptions.model_validate(_row(transaction, run_id).options)
+    return run_options(transaction, run_id)
 
 
 def one_run(transaction: Transaction, run_id: str) -> Run:
@@ -152,6 +156,8 @@ def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run
     """
     project = transaction.project.namespace
     query = select(runs).where(runs.c.project == project)
+    if not wanted.within.are_all:
+        query = query.where(wanted.within.clause(runs.c.environment))
     if wanted.environment is not None:
         query = query.where(runs.c.environment == wanted.environment)
     if wanted.statuses:
@@ -183,13 +189,22 @@ def runs_of(transaction: Transaction, wanted: RunFilter, limit: int) -> list[Run
     return [_run(row) for row in rows]
 
 
-def run_is_over(transaction: Transaction, run_id: str) -> bool:
-    """Whether a run has ended.
+def run_without_evaluations(transaction: Transaction, run_id: str) -> Run:
+    """One run by itself.
 
     Raises:
         ApiError: 404 if there is none.
     """
-    return _run(_row(transaction, run_id)).status.is_final
+    return _run(_row(transaction, run_id))
+
+
+def run_options(transaction: Transaction, run_id: str) -> RunOptions:
+    """What a run was started with.
+
+    Raises:
+        ApiError: 404 if there is none.
+    """
+    return RunOptions.model_validate(_row(transaction, run_id).options)
 
 
 def abort_run(transaction: Transaction, run_id: str, reason: str) -> Run:

@@ -341,6 +341,8 @@ audit_log = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("details", JSONB, nullable=False),
+    Column("allowed", Boolean, nullable=False, server_default=text("true")),
+    Column("address", Text),
     Index("ix_audit_log_subject", "project", "subject", "action", "entry_id"),
 )
-"""Who did what; a trigger refuses every change of an entry."""
+"""Who did what, or was not allowed to, and from where; a trigger refuses every change of an entry."""

@@ -96,8 +96,6 @@ class ServerSettings(BaseSettings):
     """How long a claim lives that its executor does not renew."""
     max_body_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
     """A request whose unpacked body is larger than this is refused; plans are the largest."""
-    query_role: Role = Role.DEVELOPER
-    """The smallest role of people who may query warehouses: `developer` or `admin`."""
     query_max_rows: int = Field(default=100_000, ge=1)
     """A query with more rows than this fails."""
     query_max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -135,13 +133,6 @@ class ServerSettings(BaseSettings):
         if url is not None and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query):
             raise ValueError("it is of the form https://<host>")
         return url
-
-    @field_validator("query_role")
-    @classmethod
-    def _is_a_persons(cls, role: Role) -> Role:
-        if role not in (Role.DEVELOPER, Role.ADMIN):
-            raise ValueError("it is developer or admin")
-        return role
 
     @field_validator("codec_keys", "secret_keys")
     @classmethod

@@ -53,7 +53,7 @@ class NotFoundError(InvalidError):
 
 
 class NotAllowedError(TcloudError):
-    """Not signed in, or the role does not suffice."""
+    """Not signed in, or what is granted does not suffice."""
 
     exit_code = 3
 

@@ -31,6 +31,7 @@ _OWN_COMMANDS = {
     "auth": ("tcloud.commands.auth:auth", "Sign in at the server, and out again."),
     "clients": ("tcloud.commands.identities:clients", "Services that may sign in: CI, executors, tools."),
     "accounts": ("tcloud.commands.identities:accounts", "People who may sign in."),
+    "grants": ("tcloud.commands.grants:grants", "Grants: who may do what, and where."),
     "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }

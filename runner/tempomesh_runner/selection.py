@@ -1,19 +1,22 @@
 """Which models of an environment a selection means, told from its snapshots alone: no project is needed."""
 
 import typing as t
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlmesh.core.dialect import normalize_model_name
 from sqlmesh.core.model import Model
-from sqlmesh.core.selector import Git, NativeSelector, parse
-from sqlmesh.core.snapshot import Snapshot
+from sqlmesh.core.selector import Git, NativeSelector, ResourceType, Tag, parse
 from sqlmesh.core.state_sync import StateReader
 from sqlmesh.utils import UniqueKeyDict
 from sqlmesh.utils.dag import DAG
 from sqlmesh.utils.errors import SQLMeshError
 
-__all__ = ["ModelSelector", "NeedsProjectError", "SelectionError"]
+__all__ = ["ModelSelector", "NeedsProjectError", "Selectable", "SelectionError", "check_selection"]
+
+_RESOURCE_TYPES = ("model", "audit")
 
 
 class SelectionError(Exception):
@@ -22,6 +25,52 @@ class SelectionError(Exception):
 
 class NeedsProjectError(SelectionError):
     """A selection that only somebody with the project's files can expand."""
+
+
+class _Named(t.Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class Selectable(t.Protocol):
+    """As much of a snapshot as selectors look at."""
+
+    @property
+    def name(self) -> str:
+        """The fully qualified name."""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it can be selected; otherwise it is only passed on the way downstream."""
+
+    @property
+    def model(self) -> t.Any:
+        """What has `name`, `fqn`, `tags` and `dialect`."""
+
+    @property
+    def parents(self) -> Sequence[_Named]:
+        """What it reads."""
+
+
+def check_selection(selection: str) -> None:
+    """Checks that a selection can be read, without a project.
+
+    Raises:
+        SelectionError: If it cannot, or asks for what has changed in a project's files.
+    """
+    try:
+        # In parentheses, as when it is expanded: what SQLMesh would not read to its end is an error there.
+        parsed = parse(f"({selection})")
+        for node in parsed.find_all(ResourceType):
+            if node.name.lower() not in _RESOURCE_TYPES:
+                raise SelectionError(f"resource type '{node.name}' is not one of {', '.join(_RESOURCE_TYPES)}")
+        for pattern in parsed.find_all(exp.Var):
+            if "*" not in pattern.name and not isinstance(pattern.parent, Tag | ResourceType):
+                normalize_model_name(pattern.name, None, None)
+    except (SqlglotError, SQLMeshError, ValueError) as error:
+        raise SelectionError(" ".join(str(error).split())) from error
+    if parsed.find(Git) is not None:
+        raise NeedsProjectError("it needs the project's files")
 
 
 class ModelSelector:
@@ -33,7 +82,7 @@ class ModelSelector:
         default_catalog: The default catalog that the environment was planned with.
     """
 
-    def __init__(self, snapshots: Collection[Snapshot], state: StateReader, default_catalog: str | None):
+    def __init__(self, snapshots: Collection[Selectable], state: StateReader, default_catalog: str | None):
         models = [snapshot for snapshot in snapshots if snapshot.is_model]
         self._everything = _dag(snapshots)
         self._dag = _dag(models)
@@ -78,7 +127,7 @@ class ModelSelector:
         return culprits
 
 
-def _dag(snapshots: Iterable[Snapshot]) -> DAG[str]:
+def _dag(snapshots: Iterable[Selectable]) -> DAG[str]:
     # A snapshot's parents are what its model depends on, as the planner saw it: nothing has to be rendered here,
     # where the packages that the project's macros import may be missing.
     dag: DAG[str] = DAG()

@@ -21,7 +21,7 @@ class Problem(BaseModel):
 _MEANINGS = {
     400: "The request is not HTTP as the server understands it (`TM-HTTP`).",
     401: "No token, or one that is not valid for the project (`TM-TOKEN`).",
-    403: "The token's role is too small (`TM-ROLE`).",
+    403: "Nothing that is granted to the token's owner is enough (`TM-ROLE`).",
     404: "The project (`TM-PROJECT`) or what the path names does not exist.",
     409: "What is there already, or its state, stands in the way.",
     413: "The body is larger than this server takes (`TM-SIZE`).",

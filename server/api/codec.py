@@ -17,8 +17,8 @@ from server.access import Access, require
 from server.api.dependencies import Temporal
 from server.cors import ui_origins
 from server.errors import ApiError
-from server.projects import Role
 from server.settings import ServerSettings
+from tcloud.wire.grants import Action
 
 __all__ = ["router"]
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["codec"])
 _LOOPBACK = ("127.0.0.1", "::1")
 Coded = Callable[[Sequence[Payload]], Awaitable[list[Payload]]]
 _bearer = HTTPBearer(auto_error=False)
-_viewer = require(Role.VIEWER)
+_viewer = require(Action.VIEW, doing="codec.decode")
 
 
 class CodecPayload(BaseModel):
@@ -55,6 +55,9 @@ async def _may_decode(
     await _viewer(request, credentials)
 
 
+_may_decode.permission = _viewer.permission  # type: ignore[attr-defined]
+
+
 @router.post("/codec/decode", summary="Decode payloads of Temporal", dependencies=[Depends(_may_decode)])
 async def decode(body: CodecPayloads, temporal: Temporal) -> CodecPayloads:
     """Decrypts what this project's keys encrypted; payloads that are not encrypted come back as they are."""
@@ -63,7 +66,9 @@ async def decode(body: CodecPayloads, temporal: Temporal) -> CodecPayloads:
 
 @router.post("/codec/encode", summary="Encode payloads of Temporal")
 async def encode(
-    body: CodecPayloads, temporal: Temporal, _access: Annotated[Access, Depends(require(Role.ADMIN))]
+    body: CodecPayloads,
+    temporal: Temporal,
+    _access: Annotated[Access, Depends(require(Action.MANAGE, doing="codec.encode"))],
 ) -> CodecPayloads:
     """Encrypts payloads with the project's newest key, as for a signal that is sent by hand."""
     return await _through(temporal.codec.encode, body)

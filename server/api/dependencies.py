@@ -4,30 +4,37 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from server.access import Access, require
+from server.access import Access, Within, require
 from server.crons import EnvironmentCrons
 from server.projects import Role
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from tcloud.wire.grants import Action
 
 __all__ = [
     "Anyone",
     "Crons",
-    "Developer",
     "ExecutorOnly",
     "Machine",
+    "Manager",
+    "SeesEnvironment",
+    "SeesRecord",
     "Scheduled",
     "Settings",
     "Temporal",
     "WorkerOnly",
 ]
 
-Anyone = Annotated[Access, Depends(require(Role.VIEWER, Role.EXECUTOR, Role.WORKER))]
-Developer = Annotated[Access, Depends(require(Role.DEVELOPER))]
+_MACHINES = (Role.EXECUTOR, Role.WORKER)
+
+Anyone = Annotated[Access, Depends(require(Action.VIEW, *_MACHINES, within=Within.ANYWHERE))]
+SeesEnvironment = Annotated[Access, Depends(require(Action.VIEW, *_MACHINES, within=Within.ENVIRONMENT))]
+SeesRecord = Annotated[Access, Depends(require(Action.VIEW, *_MACHINES, within=Within.RECORD))]
+Manager = Annotated[Access, Depends(require(Action.MANAGE))]
 ExecutorOnly = Annotated[Access, Depends(require(Role.EXECUTOR))]
 WorkerOnly = Annotated[Access, Depends(require(Role.WORKER))]
-Machine = Annotated[Access, Depends(require(Role.EXECUTOR, Role.WORKER))]
+Machine = Annotated[Access, Depends(require(*_MACHINES))]
 
 
 # Coroutines, though they wait for nothing: others are called in a thread, which costs a call of a unit a millisecond.

@@ -1,13 +1,17 @@
 """Environments, their crons and their schedules."""
 
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 from sqlmesh.utils.errors import SQLMeshError
 
-from server.access import Access
-from server.api.dependencies import Anyone, Crons, Developer, Scheduled, Temporal, WorkerOnly
+from server.access import Access, Within, require
+from server.api.dependencies import Crons, Scheduled, SeesEnvironment, SeesRecord, Temporal, WorkerOnly
+from server.audit_log import add_entry
 from server.crons import EnvironmentCrons, next_tick
 from server.database import Transaction
 from server.documents import DocumentKind, find_document, put_document
@@ -16,6 +20,7 @@ from server.errors import ApiError
 from server.scheduling import ScheduledEnvironments
 from server.temporal import KeptSchedule, TemporalGateway
 from tcloud.wire.environments import CronGroup, Environment, Schedule, ScheduledEnvironment, UnscheduledCron
+from tcloud.wire.grants import Action
 
 __all__ = ["router"]
 
@@ -24,33 +29,48 @@ router = APIRouter(tags=["environments"])
 _UNSCHEDULED = TypeAdapter(list[UnscheduledCron])
 
 
+def _decides(doing: str) -> Callable[..., Awaitable[Access]]:
+    """Whoever decides whether an environment runs by itself could as well pause and resume it."""
+    return require(Action.PAUSE, within=Within.ENVIRONMENT, doing=doing)
+
+
 @router.get("/environments", summary="The project's environments")
-def environments(access: Anyone, crons: Crons, scheduled: Scheduled) -> list[Environment]:
+def environments(access: SeesRecord, crons: Crons, scheduled: Scheduled) -> list[Environment]:
     with access.database.transaction(access.project) as transaction:
-        return all_environments(transaction, crons, scheduled)
+        return all_environments(transaction, crons, scheduled, within=access.visible)
 
 
 @router.get("/environments/{name}", summary="One environment")
-def environment(name: str, access: Anyone, crons: Crons, scheduled: Scheduled) -> Environment:
+def environment(name: str, access: SeesEnvironment, crons: Crons, scheduled: Scheduled) -> Environment:
     return _one(access, crons, scheduled, name)
 
 
 @router.post("/environments/{name}/schedule", summary="Let an environment's models run by themselves")
-async def schedule(name: str, access: Developer, crons: Crons, scheduled: Scheduled, temporal: Temporal) -> Environment:
+async def schedule(
+    name: str,
+    access: Annotated[Access, Depends(_decides("environment.schedule"))],
+    crons: Crons,
+    scheduled: Scheduled,
+    temporal: Temporal,
+) -> Environment:
     """Its schedules are made at once if the control worker is there, and otherwise when it is back."""
     return await _decided(access, crons, scheduled, temporal, name, is_scheduled=True)
 
 
 @router.post("/environments/{name}/unschedule", summary="Let an environment's models run only when somebody says so")
 async def unschedule(
-    name: str, access: Developer, crons: Crons, scheduled: Scheduled, temporal: Temporal
+    name: str,
+    access: Annotated[Access, Depends(_decides("environment.unschedule"))],
+    crons: Crons,
+    scheduled: Scheduled,
+    temporal: Temporal,
 ) -> Environment:
     """Its schedules are deleted; runs that are under way go on."""
     return await _decided(access, crons, scheduled, temporal, name, is_scheduled=False)
 
 
 @router.get("/environments/{name}/crons", summary="An environment's models, grouped by cron and timezone")
-def crons_of(name: str, access: Anyone, crons: Crons) -> list[CronGroup]:
+def crons_of(name: str, access: SeesEnvironment, crons: Crons) -> list[CronGroup]:
     with access.database.transaction(access.project) as transaction:
         return environment_crons(transaction, crons, name)
 
@@ -64,7 +84,11 @@ def unscheduled(name: str, body: list[UnscheduledCron], access: WorkerOnly) -> N
 
 
 @router.post("/environments/{name}/invalidate", status_code=204, summary="Let an environment expire now")
-async def invalidate(name: str, access: Developer, temporal: Temporal) -> None:
+async def invalidate(
+    name: str,
+    access: Annotated[Access, Depends(require(Action.PLAN, within=Within.ENVIRONMENT, doing="environment.invalidate"))],
+    temporal: Temporal,
+) -> None:
     """The janitor removes it, its schedules are deleted at once; `prod` cannot be invalidated."""
     await run_in_threadpool(_invalidate, access, name)
     await temporal.maintain(access.project)
@@ -75,13 +99,15 @@ def _invalidate(access: Access, name: str) -> None:
         summary_of(transaction, name)
         try:
             transaction.state.invalidate_environment(name)
+            add_entry(transaction, access.identity_id, access.doing, name)
         except SQLMeshError as error:
             raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
 
 
 @router.get("/schedules", summary="The schedules that Temporal keeps for the project")
-async def schedules(access: Anyone, crons: Crons, temporal: Temporal) -> list[Schedule]:
-    kept = await temporal.schedules(access.project)
+async def schedules(access: SeesRecord, crons: Crons, temporal: Temporal) -> list[Schedule]:
+    sees = access.visible.match
+    kept = [schedule for schedule in await temporal.schedules(access.project) if sees(schedule.environment)]
     models = await run_in_threadpool(_models, access, crons, {schedule.environment for schedule in kept})
     listed = [_schedule(schedule, models) for schedule in kept]
     listed += await run_in_threadpool(_left_out, access, crons)
@@ -114,6 +140,7 @@ async def _decided(
             if summary_of(transaction, name).expired:
                 raise ApiError(409, "TM-ENVIRONMENT", f"Environment '{name}' has expired; plan it anew first.")
             scheduled.decide(transaction, name, is_scheduled=is_scheduled, by=access.identity_id)
+            add_entry(transaction, access.identity_id, access.doing, name)
             return one_environment(transaction, crons, scheduled, name)
 
     decided = await run_in_threadpool(decide)
@@ -143,6 +170,7 @@ def _left_out(access: Access, crons: EnvironmentCrons) -> list[Schedule]:
                 **left_out.model_dump(exclude={"reason"}),
             )
             for summary in transaction.state.get_environments_summary()
+            if access.visible.match(summary.name)
             for left_out in _recorded_as_left_out(transaction, summary.name)
             if any(
                 (left_out.cron, left_out.timezone) == (group.cron, group.timezone)

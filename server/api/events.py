@@ -10,9 +10,10 @@ from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.access import Access
-from server.api.dependencies import Anyone
+from server.api.dependencies import SeesRecord
+from server.api.queries import check_asker
 from server.events import events_after
-from server.owners import final_status, owner_exists
+from server.owners import final_status, owner_of
 from tcloud.wire.executions import ConsoleEvent
 
 __all__ = ["router"]
@@ -42,7 +43,7 @@ LastEventId = Annotated[int, Header(description="Where to go on after a lost con
 @router.get("/runs/{owner_id}/events", summary="Follow a run", **_STREAM)
 @router.get("/queries/{owner_id}/events", summary="Follow a query", **_STREAM)
 async def follow(
-    owner_id: str, request: Request, access: Anyone, last_event_id: LastEventId = 0
+    owner_id: str, request: Request, access: SeesRecord, last_event_id: LastEventId = 0
 ) -> EventSourceResponse:
     """Streams `console` events (a `ConsoleEvent` each, the id is its number) and one `end` with status and error."""
     await run_in_threadpool(_check, access, owner_id)
@@ -81,7 +82,10 @@ async def _stream(
 
 def _check(access: Access, owner_id: str) -> None:
     with access.database.transaction(access.project) as transaction:
-        owner_exists(transaction, owner_id)
+        owner = owner_of(transaction, owner_id)
+    access.see(owner.environment)
+    if owner.asked_by is not None:
+        check_asker(access, owner_id, owner.asked_by)
 
 
 def _read(

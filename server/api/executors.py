@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request
 from server.api.dependencies import Anyone, ExecutorOnly
 from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
-from server.projects import Role
 from server.pythons import pythons_of_plans
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
@@ -27,16 +26,13 @@ __all__ = ["router"]
 router = APIRouter(tags=["executors"])
 
 
-_MACHINES = (Role.EXECUTOR, Role.WORKER)
-
-
 @router.get("/bootstrap", summary="What a client, an executor or a worker has to know")
 def bootstrap(request: Request, access: Anyone) -> Bootstrap:
     """Temporal's address and the keys of its payloads are told only to executors and workers."""
     settings: ServerSettings = request.app.state.settings
     with access.database.transaction(access.project) as transaction:
         gateways = live_gateways(transaction)
-    is_machine = access.role in _MACHINES
+    is_machine = access.machine is not None
     return Bootstrap(
         project=access.project.namespace,
         server_version=version("tempomesh"),

@@ -24,7 +24,7 @@ from server.api.answers import problems
 from server.audit_log import add_entry
 from server.errors import ApiError
 from server.identities import IdentityKind
-from server.projects import Role
+from tcloud.wire.grants import Action, Role
 from tcloud.wire.identities import IdentityRecord, IdentityRequest, Revealed
 
 __all__ = ["router"]
@@ -34,13 +34,11 @@ router = APIRouter(tags=["identities"])
 _REFUSED = problems(s409="The name is taken, or nobody else administers the server (`TM-IDENTITY`).")
 
 
-def _administrator(access: Annotated[Access, Depends(require(Role.ADMIN))]) -> Access:
+def _administrator(access: Annotated[Access, Depends(require(Action.MANAGE))]) -> Access:
     if not access.is_server_administrator:
-        raise ApiError(
-            403,
-            "TM-ROLE",
-            f"Client '{access.identity_id}' administers project '{access.project.namespace}', not the server: "
-            "identities belong to all of its projects.",
+        raise access.not_theirs(
+            f"they administer project '{access.project.namespace}', not the server, and identities belong to all of "
+            "its projects"
         )
     return access
 

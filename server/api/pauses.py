@@ -9,19 +9,20 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from server.access import Access
+from server.access import Access, Within, require
 from server.api.answers import problems
-from server.api.dependencies import Anyone, Developer, WorkerOnly
+from server.api.dependencies import SeesRecord, WorkerOnly
 from server.crons import EnvironmentCrons
 from server.database import Transaction
 from server.environments import one_environment, summary_of
 from server.errors import ApiError
 from server.pause_notices import deliver_notices
 from server.pauses import pauses_in
-from server.pausing import Resumed, end_pause, pause, resume, settle
+from server.pausing import Resumed, end_pause, pause, resume, selected_models, settle
 from server.runs import abort_run, active_runs
 from server.scheduling import ScheduledEnvironments
 from server.temporal import TemporalGateway
+from tcloud.wire.grants import Action
 from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
 from workflows.payloads import PausesStanding
@@ -57,16 +58,22 @@ class SettleRequest(BaseModel):
 
 
 @router.get("/pauses", summary="The pauses in force")
-def pauses(access: Anyone, environment: str | None = None) -> list[Pause]:
+def pauses(access: SeesRecord, environment: str | None = None) -> list[Pause]:
     """By environment, that of the whole one first; 404 if there is no such environment (`TM-ENVIRONMENT`)."""
+    access.see(environment)
     with access.database.transaction(access.project) as transaction:
         if environment is not None:
             summary_of(transaction, environment)
-        return pauses_in(transaction, environment)
+        return [found for found in pauses_in(transaction, environment) if access.visible.match(found.environment)]
 
 
 @router.post("/environments/{name}/pause", summary="Pause an environment")
-async def pause_environment(name: str, body: PauseRequest, access: Developer, services: Services) -> PauseAnswer:
+async def pause_environment(
+    name: str,
+    body: PauseRequest,
+    access: Annotated[Access, Depends(require(Action.PAUSE, within=Within.ENVIRONMENT, doing="environment.pause"))],
+    services: Services,
+) -> PauseAnswer:
     """No run starts in it, and active ones start nothing new. It is in force when this answers; what is in flight
     finishes, or is cancelled with `now`."""
 
@@ -86,7 +93,12 @@ async def pause_environment(name: str, body: PauseRequest, access: Developer, se
     summary="Resume an environment",
     responses=problems(s409="It is not paused (`TM-PAUSE`)."),
 )
-async def resume_environment(name: str, body: ResumeRequest, access: Developer, services: Services) -> ResumeAnswer:
+async def resume_environment(
+    name: str,
+    body: ResumeRequest,
+    access: Annotated[Access, Depends(require(Action.PAUSE, within=Within.ENVIRONMENT, doing="environment.resume"))],
+    services: Services,
+) -> ResumeAnswer:
     """A run evaluates what is due, unless `catch_up` is false."""
     return await _resume(
         access,
@@ -98,11 +110,21 @@ async def resume_environment(name: str, body: ResumeRequest, access: Developer, 
 
 
 @router.post("/pauses", status_code=201, summary="Pause models of an environment")
-async def pause_models(body: ModelPauseRequest, access: Developer, services: Services) -> PauseAnswer:
+async def pause_models(
+    body: ModelPauseRequest,
+    access: Annotated[Access, Depends(require(Action.PAUSE, within=Within.RECORD, doing="model.pause"))],
+    services: Services,
+) -> PauseAnswer:
     """Runs of the environment leave out the models and what is downstream of them. A selection is kept as it is
     written: models that a later plan adds are paused, too, if they match."""
 
     def change(transaction: Transaction) -> tuple[Pause, str]:
+        access.check(
+            transaction,
+            Action.PAUSE,
+            body.environment,
+            lambda: selected_models(transaction, body.environment, body.model),
+        )
         return pause(
             transaction,
             body.environment,
@@ -117,15 +139,21 @@ async def pause_models(body: ModelPauseRequest, access: Developer, services: Ser
 
 
 @router.delete("/pauses/{pause_id}", summary="End a pause")
-async def delete_pause(pause_id: str, access: Developer, services: Services, catch_up: bool = True) -> ResumeAnswer:
+async def delete_pause(
+    pause_id: str,
+    access: Annotated[Access, Depends(require(Action.PAUSE, within=Within.RECORD, doing="pause.delete"))],
+    services: Services,
+    catch_up: bool = True,
+) -> ResumeAnswer:
     """A run evaluates what is due, unless `catch_up` is false."""
-    return await _resume(
-        access,
-        services,
-        lambda transaction: end_pause(
-            transaction, pause_id, services.scheduled, catch_up=catch_up, by=access.identity_id
-        ),
-    )
+
+    def change(transaction: Transaction) -> Resumed:
+        for found in pauses_in(transaction):
+            if found.pause_id == pause_id:
+                access.check(transaction, Action.PAUSE, found.environment, _models(found))
+        return end_pause(transaction, pause_id, services.scheduled, catch_up=catch_up, by=access.identity_id)
+
+    return await _resume(access, services, change)
 
 
 @router.post("/environments/{name}/pauses/settle", summary="End pauses whose time has come, learn which are in force")
@@ -133,6 +161,10 @@ def settle_pauses(name: str, body: SettleRequest, access: WorkerOnly, services: 
     """For the environment's workflow; repeating it is harmless."""
     with access.database.transaction(access.project) as transaction:
         return settle(transaction, name, body.run_id, services.scheduled)
+
+
+def _models(found: Pause) -> Callable[[], list[str]] | None:
+    return None if found.model is None else lambda: found.models
 
 
 async def _pause(

@@ -4,21 +4,24 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from server.access import Access
+from server.access import Access, Within, require
 from server.api.answers import json_body as _json_body
 from server.api.answers import problems
-from server.api.dependencies import Anyone, Developer, ExecutorOnly, Machine, Temporal, WorkerOnly
+from server.api.dependencies import ExecutorOnly, Machine, SeesRecord, Temporal, WorkerOnly
+from server.audit_log import add_entry
+from server.database import Transaction
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.evaluations import evaluations_of
 from server.events import say_once
 from server.holding import hold_replaced_tables
 from server.housekeeping import abandon_housekeeping, what_plans_wait_for
+from server.plan_changes import check_plan
 from server.plans import (
     StageDocuments,
     Submission,
@@ -34,6 +37,7 @@ from server.plans import (
 )
 from server.temporal import TemporalGateway
 from tcloud.wire.executions import OwnerKind
+from tcloud.wire.grants import Action
 from tcloud.wire.plans import Plan, TablesHeld
 from tcloud.wire.policies import EvaluationPolicy
 from tcloud.wire.runs import Evaluation
@@ -44,6 +48,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["plans"])
 _log = structlog.get_logger(__name__)
 
+_NOT_TAKEN = "Temporal did not take it."
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -84,16 +89,20 @@ class Origin(BaseModel):
 async def submit(
     request: Request,
     response: Response,
-    access: Developer,
+    access: Annotated[Access, Depends(require(Action.PLAN, within=Within.RECORD, doing="plan.submit"))],
     temporal: Temporal,
     origin: Annotated[Origin, Query()],
 ) -> Plan:
-    """Takes SQLMesh's `EvaluatablePlan` as JSON; a plan that is here already is answered with 200 and left alone."""
+    """Takes SQLMesh's `EvaluatablePlan` as JSON; a plan that is here already is answered with 200 and left alone.
+
+    The models that it adds, modifies, removes and restates have to be the submitter's to plan.
+    """
     body = await request.body()
     submission = read_submission(body)
     structlog.contextvars.bind_contextvars(plan_id=submission.plan_id, environment=submission.environment)
     is_new = await run_in_threadpool(_accept, access, submission, body, origin)
     plan = await run_in_threadpool(_one, access, submission.plan_id)
+    access.see(plan.environment)
     if not is_new:
         response.status_code = 200
     if plan.status is not Status.SCHEDULED:
@@ -111,32 +120,42 @@ async def submit(
 
 
 @router.get("/plans", summary="Plans, newest first")
-async def plans(access: Anyone, temporal: Temporal, environment: str | None = None, limit: Limit = 50) -> list[Plan]:
+async def plans(
+    access: SeesRecord, temporal: Temporal, environment: str | None = None, limit: Limit = 50
+) -> list[Plan]:
+    access.see(environment)
     found = await run_in_threadpool(_many, access, environment, limit)
     return await _with_positions(access, temporal, found)
 
 
 @router.get("/plans/{plan_id}", summary="One plan with its stages")
-async def plan(plan_id: str, access: Anyone, temporal: Temporal) -> Plan:
+async def plan(plan_id: str, access: SeesRecord, temporal: Temporal) -> Plan:
     found = await run_in_threadpool(_one, access, plan_id)
+    access.see(found.environment)
     return (await _with_positions(access, temporal, [found]))[0]
 
 
 @router.get("/plans/{plan_id}/evaluations", summary="A plan's evaluations, in the order of their start")
-def evaluations(plan_id: str, access: Anyone, model: str | None = None) -> list[Evaluation]:
+def evaluations(plan_id: str, access: SeesRecord, model: str | None = None) -> list[Evaluation]:
     """One for each unit of its backfill; a unit that is evaluated again is the same evaluation with a later attempt.
 
     With `model` those of one model only.
     """
     with access.database.transaction(access.project) as transaction:
         found = one_plan(transaction, plan_id)
+        access.see(found.environment)
         return evaluations_of(transaction, OwnerKind.PLAN, plan_id, is_over=found.status.is_final, model=model)
 
 
 @router.post("/plans/{plan_id}/cancel", summary="Stop a plan", responses=problems(s409="The plan is over (`TM-OVER`)."))
-async def cancel(plan_id: str, access: Developer, temporal: Temporal) -> Plan:
-    """Takes a plan out of its environment's queue, or stops it where it is being applied."""
-    found = await run_in_threadpool(_one, access, plan_id)
+async def cancel(
+    plan_id: str,
+    access: Annotated[Access, Depends(require(Action.PLAN, within=Within.RECORD, doing="plan.cancel"))],
+    temporal: Temporal,
+) -> Plan:
+    """Takes a plan out of its environment's queue, or stops it where it is being applied. Somebody else's takes `plan`
+    for all models of its environment."""
+    found = await run_in_threadpool(_to_cancel, access, plan_id)
     if found.status is Status.ABORTED:
         return found
     if found.status.is_final:
@@ -232,7 +251,8 @@ async def _queue(access: Access, temporal: TemporalGateway, environment: str) ->
 
 def _accept(access: Access, submission: Submission, body: bytes, origin: Origin) -> bool:
     with access.database.transaction(access.project) as transaction:
-        return accept_plan(
+        check_plan(transaction, access, submission, body, origin.default_catalog)
+        is_new = accept_plan(
             transaction,
             submission,
             body,
@@ -243,6 +263,21 @@ def _accept(access: Access, submission: Submission, body: bytes, origin: Origin)
             sqlmesh_version=origin.sqlmesh_version,
             created_by=access.identity_id,
         )
+        if is_new:
+            _audit(transaction, access, submission.environment, submission.plan_id)
+        return is_new
+
+
+def _to_cancel(access: Access, plan_id: str) -> Plan:
+    with access.database.transaction(access.project) as transaction:
+        found = one_plan(transaction, plan_id)
+        is_own = found.created_by == access.identity_id
+        access.check(transaction, Action.PLAN, found.environment, (lambda: ()) if is_own else None)
+        return found
+
+
+def _audit(transaction: Transaction, access: Access, environment: str, plan_id: str) -> None:
+    add_entry(transaction, access.identity_id, access.doing, environment, {"plan_id": plan_id})
 
 
 def _policy(origin: Origin) -> EvaluationPolicy | None:
@@ -258,7 +293,9 @@ def _policy(origin: Origin) -> EvaluationPolicy | None:
 
 def _forget(access: Access, plan_id: str) -> None:
     with access.database.transaction(access.project) as transaction:
+        environment = one_plan(transaction, plan_id).environment
         forget_plan(transaction, plan_id)
+        add_entry(transaction, access.identity_id, "plan.forget", environment, {"plan_id": plan_id, "why": _NOT_TAKEN})
 
 
 def _cancelled(access: Access, plan_id: str, is_known_to_temporal: bool) -> Plan:
@@ -269,7 +306,9 @@ def _cancelled(access: Access, plan_id: str, is_known_to_temporal: bool) -> Plan
             abort_waiting_plan(transaction, plan_id, reason)
         else:
             set_plan_status(transaction, plan_id, Status.ABORTED, reason)
-        return one_plan(transaction, plan_id)
+        found = one_plan(transaction, plan_id)
+        _audit(transaction, access, found.environment, plan_id)
+        return found
 
 
 def _set_status(access: Access, plan_id: str, report: StatusReport) -> str | None:
@@ -293,7 +332,7 @@ def _one(access: Access, plan_id: str) -> Plan:
 
 def _many(access: Access, environment: str | None, limit: int) -> list[Plan]:
     with access.database.transaction(access.project) as transaction:
-        return plans_of(transaction, environment, limit)
+        return plans_of(transaction, environment, limit, within=access.visible)
 
 
 def _document(access: Access, kind: DocumentKind, document_id: str) -> Response:

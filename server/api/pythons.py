@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from server.api.answers import problems
-from server.api.dependencies import Anyone, ExecutorOnly
+from server.api.dependencies import Anyone, ExecutorOnly, SeesEnvironment
 from server.pythons import answered_request, keep_python, pinned_python, python_of, set_plan_python
 from tcloud.wire.pythons import PinnedPython, PlanPython, PythonOfEnvironment
 
@@ -13,7 +13,7 @@ router = APIRouter(tags=["python environments"])
 
 
 @router.get("/environments/{name}/python", summary="What the models of an environment run in, and why")
-def of_environment(name: str, access: Anyone) -> PythonOfEnvironment:
+def of_environment(name: str, access: SeesEnvironment) -> PythonOfEnvironment:
     with access.database.transaction(access.project) as transaction:
         return python_of(transaction, name)
 

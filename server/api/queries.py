@@ -1,30 +1,40 @@
 """Questions to warehouses and the janitor: ask, follow, read the answer; and what executors and workers say of them."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Annotated, Any
 
 import orjson
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from server.access import Access
+from server.access import Access, Within, require
 from server.api.answers import json_body, problems
-from server.api.dependencies import Developer, ExecutorOnly, Settings, Temporal, WorkerOnly
+from server.api.dependencies import ExecutorOnly, Settings, Temporal, WorkerOnly
+from server.audit_log import add_entry
+from server.database import Transaction
 from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
 from server.events import say_once
 from server.housekeeping import begin_housekeeping
-from server.projects import Role
 from server.queries import accept_query, forget_documents, forget_query, one_query, set_query_status
-from server.settings import ServerSettings
+from tcloud.wire.grants import Action
 from tcloud.wire.queries import Query, QueryKind, QueryRequest
 from tcloud.wire.statuses import Status
 
-__all__ = ["router"]
+__all__ = ["check_asker", "router"]
 
 router = APIRouter(tags=["queries"])
+
+
+def _asks(doing: str) -> Callable[..., Awaitable[Access]]:
+    """What it takes depends on what is asked."""
+    return require(Action.QUERY, Action.PLAN, Action.MANAGE, within=Within.RECORD, doing=doing)
+
+
 _log = structlog.get_logger(__name__)
 
 
@@ -41,9 +51,17 @@ class QueryReport(BaseModel):
     summary="Ask a warehouse something, or have the janitor work",
     responses=problems(s409="The janitor is at work already (`TM-BUSY`)."),
 )
-async def submit(request: QueryRequest, access: Developer, temporal: Temporal, settings: Settings) -> Query:
-    """An apply executor answers. To destroy a project takes `admin`, to query what the server's settings say."""
-    _check_role(request.kind, access, settings)
+async def submit(
+    request: QueryRequest,
+    access: Annotated[Access, Depends(_asks("query.submit"))],
+    temporal: Temporal,
+    settings: Settings,
+) -> Query:
+    """An apply executor answers. It takes `query` in the whole project, because a statement may read anything that the
+    executor may; the janitor `plan` in the whole project, or in the one environment that it cleans up; to destroy a
+    project takes `manage`."""
+    if request.kind.is_housekeeping:
+        access = replace(access, doing=f"janitor.{request.kind.value}")
     question = {
         **request.model_dump(mode="json"),
         "max_rows": settings.query_max_rows,
@@ -68,32 +86,38 @@ async def submit(request: QueryRequest, access: Developer, temporal: Temporal, s
 
 
 @router.get("/queries/{query_id}", summary="How a query stands")
-def query(query_id: str, access: Developer) -> Query:
-    return _one(access, query_id)
+def query(query_id: str, access: Annotated[Access, Depends(_asks("query.show"))]) -> Query:
+    """For whoever asked, and for those who manage the project; the janitor's for all who may plan or query."""
+    return _shown(access, query_id)
 
 
 @router.get(
     "/queries/{query_id}/answer", summary="The answer", response_class=JSONResponse, response_model=dict[str, Any]
 )
-def answer(query_id: str, access: Developer) -> Response:
+def answer(query_id: str, access: Annotated[Access, Depends(_asks("query.answer"))]) -> Response:
     """Only for whoever asked."""
     with access.database.transaction(access.project) as transaction:
-        _check_asker(one_query(transaction, query_id), access)
+        _check_own(one_query(transaction, query_id), access)
         return Response(get_document(transaction, DocumentKind.ANSWER, query_id), media_type="application/json")
 
 
 @router.delete("/queries/{query_id}", status_code=204, summary="Throw away what was asked and answered")
-def forget(query_id: str, access: Developer) -> None:
+def forget(query_id: str, access: Annotated[Access, Depends(_asks("query.forget"))]) -> None:
     with access.database.transaction(access.project) as transaction:
-        _check_asker(one_query(transaction, query_id), access)
+        _check_own(one_query(transaction, query_id), access)
         forget_documents(transaction, query_id)
 
 
 @router.post("/queries/{query_id}/cancel", summary="Stop a query")
-async def cancel(query_id: str, access: Developer, temporal: Temporal) -> Query:
-    """What it runs in the warehouse is cancelled there."""
-    found = await run_in_threadpool(_one, access, query_id)
-    if not found.status.is_final and not await temporal.cancel_query(access.project, found):
+async def cancel(query_id: str, access: Annotated[Access, Depends(_asks("query.cancel"))], temporal: Temporal) -> Query:
+    """What it runs in the warehouse is cancelled there. Somebody else's takes `manage`, the janitor's work `plan`."""
+    found = await run_in_threadpool(_shown, access, query_id)
+    if found.kind.is_housekeeping and found.created_by != access.identity_id:
+        access.everywhere(Action.PLAN, why="the janitor's work")
+    if found.status.is_final:
+        return found
+    await run_in_threadpool(_audit, access, found)
+    if not await temporal.cancel_query(access.project, found):
         await run_in_threadpool(_set_status, access, query_id, Status.ABORTED, f"Cancelled by {access.identity_id}.")
     return await run_in_threadpool(_one, access, query_id)
 
@@ -139,33 +163,62 @@ async def status(query_id: str, body: QueryReport, access: WorkerOnly, temporal:
         await temporal.maintain(access.project)
 
 
-def _check_role(kind: QueryKind, access: Access, settings: ServerSettings) -> None:
-    takes = Role.DEVELOPER
-    if kind is QueryKind.DESTROY:
-        takes = Role.ADMIN
-    elif not kind.is_housekeeping:
-        takes = settings.query_role
-    if takes is Role.ADMIN and access.role is not Role.ADMIN:
-        raise ApiError(
-            403, "TM-ROLE", f"Client '{access.identity_id}' has the role {access.role}; {kind} takes {takes}."
-        )
+def check_asker(access: Access, query_id: str, asker: str) -> None:
+    """Checks that the caller asked a query, or manages the project.
+
+    Raises:
+        ApiError: 403 if neither.
+    """
+    if access.machine is None and access.identity_id != asker:
+        access.everywhere(Action.MANAGE, why=f"query '{query_id}' was asked by {asker}: to see it")
 
 
-def _check_asker(found: Query, access: Access) -> None:
+def _check(transaction: Transaction, request: QueryRequest, access: Access) -> None:
+    environment = request.arguments.get("environment")
+    match request.kind:
+        case QueryKind.DESTROY:
+            access.everywhere(Action.MANAGE, why="to destroy the project")
+        case QueryKind.CLEANUP if isinstance(environment, str):
+            access.check(transaction, Action.PLAN, environment)
+        case QueryKind.JANITOR | QueryKind.CLEANUP:
+            access.everywhere(Action.PLAN, why="the janitor's work")
+        case _:
+            access.everywhere(Action.QUERY, why="a statement may read anything that the executor may: it")
+
+
+def _check_own(found: Query, access: Access) -> None:
     if found.created_by != access.identity_id:
-        raise ApiError(
-            403, "TM-ROLE", f"Query '{found.query_id}' was asked by {found.created_by}: its answer is theirs."
-        )
+        raise access.not_theirs(f"query '{found.query_id}' was asked by {found.created_by}, and its answer is theirs")
+
+
+def _shown(access: Access, query_id: str) -> Query:
+    found = _one(access, query_id)
+    if not found.kind.is_housekeeping:
+        check_asker(access, query_id, found.created_by)
+    return found
+
+
+def _audit(access: Access, found: Query) -> None:
+    with access.database.transaction(access.project) as transaction:
+        details = {"query_id": found.query_id, "kind": found.kind.value}
+        add_entry(transaction, access.identity_id, access.doing, access.project.namespace, details)
 
 
 def _accept(access: Access, request: QueryRequest, question: bytes) -> bool:
     with access.database.transaction(access.project) as transaction:
-        return accept_query(transaction, request, question, access.identity_id)
+        _check(transaction, request, access)
+        is_new = accept_query(transaction, request, question, access.identity_id)
+        if is_new:
+            details = {"query_id": request.query_id, "kind": request.kind.value, "gateway": request.gateway}
+            add_entry(transaction, access.identity_id, access.doing, access.project.namespace, details)
+        return is_new
 
 
 def _forget(access: Access, query_id: str) -> None:
     with access.database.transaction(access.project) as transaction:
         forget_query(transaction, query_id)
+        details = {"query_id": query_id, "why": "Temporal did not take it."}
+        add_entry(transaction, access.identity_id, "query.forget", access.project.namespace, details)
 
 
 def _one(access: Access, query_id: str) -> Query:

@@ -16,6 +16,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from server.access import Access, require
 from server.api.answers import json_body, problems
 from server.api.dependencies import Anyone, Temporal
+from server.audit_log import add_entry
 from server.errors import ApiError
 from server.housekeeping import lock_against_plans
 from server.pausing import expand_again
@@ -23,6 +24,7 @@ from server.preemption import preempt_runs
 from server.projects import Role
 from server.promotion import promote
 from server.state_reads import read_overlays, stamp_snapshots, stream_snapshots
+from tcloud.wire.grants import Action
 from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
@@ -41,7 +43,10 @@ _log = structlog.get_logger(__name__)
     responses=problems(s409="A plan or run is in progress (`TM-BUSY`)."),
 )
 async def import_file(
-    request: Request, access: Annotated[Access, Depends(require(Role.ADMIN))], temporal: Temporal, replace: bool = False
+    request: Request,
+    access: Annotated[Access, Depends(require(Action.MANAGE, doing="state.import"))],
+    temporal: Temporal,
+    replace: bool = False,
 ) -> None:
     """All of it or nothing; nothing else begins meanwhile."""
     body = await request.body()
@@ -58,12 +63,13 @@ async def import_file(
     openapi_extra=json_body("The arguments by name, as `tempomesh_runner.state` sends them."),
 )
 async def call(method: str, request: Request, access: Anyone) -> Response:
-    """Applies one call of the state contract; callers who are no executors may only read."""
+    """Applies one call of the state contract. Callers who are no executors may only read, and all of it: a plan is
+    made from the definitions of all models and environments."""
     if method not in READ_METHODS and method not in WRITE_METHODS:
         raise ApiError(404, "TM-STATE", f"'{method}' is not a call of the state contract.")
-    if method in WRITE_METHODS and access.role is not Role.EXECUTOR:
-        raise ApiError(
-            403, "TM-ROLE", f"'{method}' changes state, which only executors do: submit a plan to have it changed."
+    if method in WRITE_METHODS and access.machine is not Role.EXECUTOR:
+        raise access.not_an_executor(
+            f"'{method}' changes state, which only executors do: submit a plan to have it changed"
         )
     body = await request.body()
     if method == "get_snapshots":
@@ -79,6 +85,8 @@ def _import(access: Access, body: bytes, *, replace: bool) -> None:
         try:
             body.decode()
             import_state(state_sync=transaction.state, input_file=file, clear=replace)
+            details = {"bytes": len(body), "replace": replace}
+            add_entry(transaction, access.identity_id, access.doing, access.project.namespace, details)
         except SQLMeshError as error:
             raise ApiError(422, "TM-STATE", " ".join(str(error).split()), error_type=type(error).__name__) from error
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError, StopIteration) as error:

@@ -115,7 +115,7 @@ def _own_words(answer: httpx.Response, url: str) -> str:
                 "or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET."
             )
         case httpx.codes.FORBIDDEN:
-            return f"{url} does not allow this: the token's role is too small."
+            return f"{url} does not allow this: nothing that is granted is enough."
         case status:
             return f"{url} answered {status} {answer.reason_phrase}. Try again; the server's log says more."
 

@@ -18,6 +18,7 @@ from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
+from tcloud.wire.grants import Grant, GrantRequest, Permissions
 from tcloud.wire.identities import IdentityRecord, IdentityRequest, Revealed
 from tcloud.wire.pauses import Pause
 from tcloud.wire.pausing import ModelPauseRequest, PauseAnswer, PauseRequest, ResumeAnswer, ResumeRequest
@@ -42,8 +43,8 @@ class Api:
         credentials: The bearer token, or what gets one; None to go without.
 
     Every method raises one of `tcloud.errors`: `NotReachableError` if there is no answer, `NotAllowedError` if the
-    token is missing, wrong or of too small a role, otherwise `NotFoundError`, `ConflictError`, `InvalidError` or
-    `ServerFailedError`.
+    token is missing or wrong or what is granted is not enough, otherwise `NotFoundError`, `ConflictError`,
+    `InvalidError` or `ServerFailedError`.
     """
 
     def __init__(self, url: str, credentials: httpx.Auth | str | None):
@@ -257,10 +258,29 @@ class Api:
         actor: str | None = None,
         action: str | None = None,
         subject: str | None = None,
+        allowed: bool | None = None,
         limit: int | None = None,
     ) -> list[AuditEntry]:
-        """Who did what, newest first."""
-        return self._many(AuditEntry, "audit-log", actor=actor, action=action, subject=subject, limit=limit)
+        """Who did what, or was not allowed to, newest first."""
+        return self._many(
+            AuditEntry, "audit-log", actor=actor, action=action, subject=subject, allowed=allowed, limit=limit
+        )
+
+    def grants(self, identity_id: str | None = None) -> list[Grant]:
+        """The project's grants, of one identity or of all."""
+        return self._many(Grant, "grants", identity_id=identity_id)
+
+    def add_grant(self, request: GrantRequest) -> Grant:
+        """Grants something; what is granted already is left as it is."""
+        return self._changed(Grant, "POST", "grants", request)
+
+    def remove_grant(self, grant_id: str) -> Grant:
+        """Takes a grant back."""
+        return understood(Grant.model_validate_json, self._send("DELETE", f"grants/{_segment(grant_id)}"), self.url)
+
+    def permissions(self) -> Permissions:
+        """What the caller may do."""
+        return self._one(Permissions, "permissions")
 
     def submit_query(self, request: QueryRequest) -> Query:
         """Has an executor answer a question, or the janitor do its work; the same request again changes nothing."""

@@ -20,3 +20,7 @@ class AuditEntry(BaseModel):
     subject: str
     """To what: an environment, for one."""
     details: dict[str, Any] = {}
+    allowed: bool = True
+    """Whether it was done; the details of what was not allowed say what would have been needed."""
+    address: str | None = None
+    """Where the call came from."""

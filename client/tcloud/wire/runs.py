@@ -33,7 +33,7 @@ class RunOptions(BaseModel):
     exit_on_env_update: bool = False
     """Whether the run ends, as `preempted`, when a plan changes the environment; it goes on with what is new if not."""
     ignore_pause: bool = False
-    """Whether it runs whatever is paused; takes the role `admin`."""
+    """Whether it runs whatever is paused; takes `manage`."""
 
 
 class Run(BaseModel):

@@ -40,7 +40,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Server:
-    """A server with one client for each role, whose token is the role's name."""
+    """A server with one client for each role, whose token is the role's name, and the viewer `ada`."""
 
     url: str
 
@@ -118,7 +118,10 @@ def server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
             "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
             "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
             "TEMPOMESH_SERVER_CACHE_DIR": str(folder / "cache"),
-            "TEMPOMESH_SERVER_CLIENTS": json.dumps([{"client_id": r, "role": r, "secret": r} for r in roles]),
+            "TEMPOMESH_SERVER_CLIENTS": json.dumps(
+                [{"client_id": r, "role": r, "secret": r} for r in roles]
+                + [{"client_id": "ada", "role": "viewer", "secret": "ada"}]
+            ),
         },
     )
     with running(spec):

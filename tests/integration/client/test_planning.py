@@ -158,13 +158,6 @@ def test_without_temporal_a_plan_is_refused_and_forgotten(here: Machine) -> None
     assert json.loads(here.tcloud("plans", "list", "-o", "json").stdout) == []
 
 
-def test_a_viewer_may_not_apply(here: Machine) -> None:
-    result = here.tcloud("sqlmesh", "plan", "--auto-apply", "--no-prompts", role="viewer")
-    assert result.returncode == 3
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("Error: ")
-
-
 def test_a_wrong_token(here: Machine) -> None:
     result = here.tcloud("sqlmesh", "plan", role="nobody")
     assert result.returncode == 3

@@ -19,53 +19,72 @@ ROUTES = sorted(
     if isinstance(route, APIRoute)
     for method in route.methods or ()
 )
-FOR_WHOM = {
-    ("POST", "/plans"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/plans/{plan_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/runs"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/runs/{run_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/invalidate"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/schedule"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/unschedule"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/pause"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/resume"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/environments/{name}/pauses/settle"): {Role.WORKER},
-    ("POST", "/pauses"): {Role.DEVELOPER, Role.ADMIN},
-    ("DELETE", "/pauses/{pause_id}"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/schedules/wanted"): {Role.WORKER},
-    ("GET", "/python-requests/{key}"): {Role.EXECUTOR},
-    ("PUT", "/python-requests/{key}"): {Role.EXECUTOR},
-    ("PUT", "/plans/{plan_id}/python-environment"): {Role.EXECUTOR},
-    ("GET", "/plans/{plan_id}/evaluatable"): {Role.EXECUTOR},
-    ("PUT", "/plans/{plan_id}/stages"): {Role.EXECUTOR},
-    ("GET", "/plans/{plan_id}/stages/{index}"): {Role.EXECUTOR},
-    ("POST", "/plans/{plan_id}/stages/{index}/status"): {Role.EXECUTOR, Role.WORKER},
-    ("POST", "/plans/{plan_id}/stages/{index}/hold"): {Role.WORKER},
-    ("POST", "/plans/{plan_id}/status"): {Role.WORKER},
-    ("POST", "/runs/{run_id}/begin"): {Role.EXECUTOR},
-    ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
-    ("PUT", "/executions/{execution_id}"): {Role.EXECUTOR},
-    ("GET", "/executions/{execution_id}"): {Role.EXECUTOR},
-    ("POST", "/executions/{execution_id}/outcome"): {Role.WORKER},
-    ("POST", "/owners/{owner_id}/events"): {Role.EXECUTOR, Role.WORKER},
-    ("POST", "/units"): {Role.EXECUTOR},
-    ("POST", "/leases"): {Role.EXECUTOR},
-    ("POST", "/executors"): {Role.EXECUTOR},
-    ("PUT", "/environments/{name}/unscheduled"): {Role.WORKER},
-    ("POST", "/queries"): {Role.DEVELOPER, Role.ADMIN},
-    ("GET", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
-    ("DELETE", "/queries/{query_id}"): {Role.DEVELOPER, Role.ADMIN},
-    ("GET", "/queries/{query_id}/answer"): {Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/queries/{query_id}/cancel"): {Role.DEVELOPER, Role.ADMIN},
-    ("GET", "/queries/{query_id}/question"): {Role.EXECUTOR},
-    ("PUT", "/queries/{query_id}/answer"): {Role.EXECUTOR},
-    ("POST", "/queries/{query_id}/begin"): {Role.WORKER},
-    ("POST", "/queries/{query_id}/status"): {Role.WORKER},
-    ("POST", "/state-import"): {Role.ADMIN},
-    ("POST", "/codec/decode"): {Role.VIEWER, Role.DEVELOPER, Role.ADMIN},
-    ("POST", "/codec/encode"): {Role.ADMIN},
+MACHINES = {Role.EXECUTOR, Role.WORKER}
+TAKES = {
+    "view": {Role.VIEWER, Role.OPERATOR, Role.DEVELOPER, Role.ADMIN},
+    "plan": {Role.DEVELOPER, Role.ADMIN},
+    "run": {Role.OPERATOR, Role.DEVELOPER, Role.ADMIN},
+    "pause": {Role.OPERATOR, Role.DEVELOPER, Role.ADMIN},
+    "query": {Role.DEVELOPER, Role.ADMIN},
+    "manage": {Role.ADMIN},
+    "executor": {Role.EXECUTOR},
+    "worker": {Role.WORKER},
 }
-"""Every other route is for all who may see the project."""
+PERMISSIONS = {
+    ("POST", "/plans"): "plan",
+    ("POST", "/plans/{plan_id}/cancel"): "plan",
+    ("POST", "/runs"): "run",
+    ("POST", "/runs/{run_id}/cancel"): "run",
+    ("POST", "/environments/{name}/invalidate"): "plan",
+    ("POST", "/environments/{name}/schedule"): "pause",
+    ("POST", "/environments/{name}/unschedule"): "pause",
+    ("POST", "/environments/{name}/pause"): "pause",
+    ("POST", "/environments/{name}/resume"): "pause",
+    ("POST", "/environments/{name}/pauses/settle"): "worker",
+    ("POST", "/pauses"): "pause",
+    ("DELETE", "/pauses/{pause_id}"): "pause",
+    ("POST", "/schedules/wanted"): "worker",
+    ("GET", "/python-requests/{key}"): "executor",
+    ("PUT", "/python-requests/{key}"): "executor",
+    ("PUT", "/plans/{plan_id}/python-environment"): "executor",
+    ("GET", "/plans/{plan_id}/evaluatable"): "executor",
+    ("PUT", "/plans/{plan_id}/stages"): "executor",
+    ("GET", "/plans/{plan_id}/stages/{index}"): "executor",
+    ("POST", "/plans/{plan_id}/stages/{index}/status"): "executor worker",
+    ("POST", "/plans/{plan_id}/stages/{index}/hold"): "worker",
+    ("POST", "/plans/{plan_id}/status"): "worker",
+    ("POST", "/runs/{run_id}/begin"): "executor",
+    ("POST", "/runs/{run_id}/status"): "executor worker",
+    ("PUT", "/executions/{execution_id}"): "executor",
+    ("GET", "/executions/{execution_id}"): "executor",
+    ("POST", "/executions/{execution_id}/outcome"): "worker",
+    ("POST", "/owners/{owner_id}/events"): "executor worker",
+    ("POST", "/units"): "executor",
+    ("POST", "/leases"): "executor",
+    ("POST", "/executors"): "executor",
+    ("PUT", "/environments/{name}/unscheduled"): "worker",
+    ("POST", "/queries"): "query plan manage",
+    ("GET", "/queries/{query_id}"): "query plan manage",
+    ("DELETE", "/queries/{query_id}"): "query plan manage",
+    ("GET", "/queries/{query_id}/answer"): "query plan manage",
+    ("POST", "/queries/{query_id}/cancel"): "query plan manage",
+    ("GET", "/queries/{query_id}/question"): "executor",
+    ("PUT", "/queries/{query_id}/answer"): "executor",
+    ("POST", "/queries/{query_id}/begin"): "worker",
+    ("POST", "/queries/{query_id}/status"): "worker",
+    ("POST", "/state-import"): "manage",
+    ("GET", "/audit-log"): "manage",
+    ("GET", "/grants"): "manage",
+    ("POST", "/grants"): "manage",
+    ("DELETE", "/grants/{grant_id}"): "manage",
+    ("POST", "/codec/decode"): "view",
+    ("POST", "/codec/encode"): "manage",
+}
+"""What a route takes, any of it; every other route is for all who may see the project."""
+
+
+def permission_of(method: str, path: str) -> list[str]:
+    return PERMISSIONS.get((method, path), "view executor worker").split()
 
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
@@ -78,6 +97,8 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
         "owner_id",
         "pause_id",
         "query_id",
+        "grant_id",
+        "key",
         "name",
         "environment",
     ):
@@ -89,7 +110,7 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
 def test_each_role_may_do_what_is_its_own(server: RunningServer, role: Role) -> None:
     with server.client(role) as client:
         for method, path in ROUTES:
-            allowed = role in FOR_WHOM.get((method, path), set(Role))
+            allowed = any(role in TAKES[permission] for permission in permission_of(method, path))
             assert (call(client, method, path).status_code != 403) == allowed, (role, method, path)
 
 

@@ -6,11 +6,15 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import APIRouter
 
+from server.access import declare_permissions
 from tests.integration.server.conftest import RunningServer
+from tests.integration.server.test_access import permission_of
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PUBLIC = {"/healthz", "/readyz"}
+PREFIX = "/sqlmesh/{org}/{project}/api"
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
@@ -30,8 +34,12 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
             assert route.get("summary"), where
             assert route["tags"], where
             assert set(route["tags"]) <= tags, where
+            permission = route["x-permission"]
             if path in PUBLIC:
+                assert permission == {"any_of": ["public"]}, where
                 continue
+            assert permission["any_of"] == permission_of(method.upper(), path.removeprefix(PREFIX)), where
+            assert ("within" in permission) == bool(set(permission["any_of"]) - {"executor", "worker"}), where
             seen += 1
             assert route["security"] == [{"HTTPBearer": []}], where
             answers = route["responses"]
@@ -52,6 +60,13 @@ def is_described(answer: dict[str, Any]) -> bool:
         # 204: there is nothing to describe.
         return True
     return all(content.get("schema") for content in answer["content"].values())
+
+
+def test_a_route_without_a_door_is_refused() -> None:
+    router = APIRouter()
+    router.get("/open")(dict)
+    with pytest.raises(RuntimeError, match=r"/open says not who may call it"):
+        declare_permissions(router)
 
 
 def test_every_code_is_explained() -> None:

@@ -79,7 +79,7 @@ def test_what_is_paused_is_said_to_everybody(paused_server: RunningServer) -> No
         assert pause_models(ada, "db.nothing").json()["code"] == "TM-MODEL"
         assert pause_models(ada, "git:main").status_code == 422
         assert pause(ada, until="2024-01-01T00:00:00Z").status_code == 422
-        assert ada.get("audit-log").json() == []
+        assert {entry["allowed"] for entry in admin.get("audit-log").json()} == set()
 
         first = pause(ada).raise_for_status().json()
         assert (first["outcome"], first["environment"]["paused"]) == ("paused", True)
@@ -110,11 +110,15 @@ def test_what_is_paused_is_said_to_everybody(paused_server: RunningServer) -> No
         ended = ada.delete(f"pauses/{left['pause_id']}", params={"catch_up": False}).raise_for_status().json()
         assert ended["run_id"] is None
         assert ada.delete(f"pauses/{left['pause_id']}").json()["code"] == "TM-PAUSE"
-        log = ada.get("audit-log", params={"subject": "prod"}).json()
+        log = admin.get("audit-log", params={"subject": "prod"}).json()
+        assert [entry["action"] for entry in log if not entry["allowed"]] == ["run.start"]
+        assert {entry["address"] for entry in log} == {"127.0.0.1"}
         assert [(entry["actor"], entry["action"]) for entry in reversed(log)] == [
             ("developer", "environment.pause"),
             ("admin", "environment.pause"),
             ("developer", "model.pause"),
+            ("developer", "run.start"),
+            ("admin", "run.start"),
             ("admin", "environment.resume"),
             ("developer", "model.resume"),
         ]
