@@ -117,5 +117,5 @@ def _secrets(settings: "ServerSettings") -> Iterator[str]:
     yield url
     if (password := urlsplit(url).password) is not None:
         yield password
-    yield from (key.get_secret_value() for key in settings.codec_keys.values())
+    yield from (key.get_secret_value() for key in (*settings.codec_keys.values(), *settings.secret_keys.values()))
     yield from (client.secret.get_secret_value() for client in settings.clients)

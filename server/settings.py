@@ -1,7 +1,5 @@
 """Settings of the server process."""
 
-import base64
-import binascii
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
@@ -10,10 +8,9 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.projects import Role
+from server.sealing import KeyRing, SealingError
 
 __all__ = ["ClientSettings", "ServerSettings"]
-
-_KEY_BYTES = 32
 
 
 class ClientSettings(BaseModel):
@@ -48,6 +45,8 @@ class ServerSettings(BaseSettings):
     """The projects that are served, each `<org>.<project>`; each is a Temporal namespace."""
     codec_keys: dict[str, SecretStr]
     """Keys of Temporal's payloads: key id to base64 of 32 bytes, newest first."""
+    secret_keys: dict[str, SecretStr]
+    """Keys of the secrets in the server's database (`server.sealing`): key id to base64 of 32 bytes, newest first."""
     clients: list[ClientSettings] = []
     """Clients that exist from the start, in every project."""
     scheduled_environments: list[str] = ["prod"]
@@ -82,16 +81,11 @@ class ServerSettings(BaseSettings):
             raise ValueError("it is developer or admin")
         return role
 
-    @field_validator("codec_keys")
+    @field_validator("codec_keys", "secret_keys")
     @classmethod
     def _are_keys(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for key_id, key in keys.items():
-            try:
-                size = len(base64.b64decode(key.get_secret_value(), validate=True))
-            except binascii.Error:
-                size = 0
-            if size != _KEY_BYTES:
-                raise ValueError(f"key '{key_id}' is not base64 of {_KEY_BYTES} bytes")
-        if not keys:
-            raise ValueError("at least one key is needed")
+        try:
+            KeyRing(keys)
+        except SealingError as error:
+            raise ValueError(str(error)) from error
         return keys

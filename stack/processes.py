@@ -29,7 +29,7 @@ WORKER = "worker"
 EXECUTOR = "executor"
 """The stack's clients: each is named like its role."""
 
-CODEC_KEY_ID = "stack"
+KEY_ID = "stack"
 PROBE_TIMEOUT_SECONDS = 5.0
 EXECUTOR_GRACE = timedelta(seconds=5)
 """On one's own machine nobody waits for a long model after Ctrl-C: Temporal gives the evaluation out again."""
@@ -106,7 +106,8 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
             "TEMPOMESH_SERVER_CODEC_ORIGINS": json.dumps([f"http://localhost:{urlsplit(addresses.temporal_ui).port}"]),
             "TEMPOMESH_SERVER_LOG_JSON": str(addresses.log_json),
             "TEMPOMESH_SERVER_PROJECTS": json.dumps([addresses.namespace]),
-            "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({CODEC_KEY_ID: credentials.codec_key.get_secret_value()}),
+            "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({KEY_ID: credentials.codec_key.get_secret_value()}),
+            "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps({KEY_ID: credentials.secret_key.get_secret_value()}),
             "TEMPOMESH_SERVER_CACHE_DIR": str(data.server_cache),
             "TEMPOMESH_SERVER_CLIENTS": json.dumps(
                 [

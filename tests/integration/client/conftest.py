@@ -122,6 +122,7 @@ def server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
             "TEMPOMESH_SERVER_TEMPORAL_ADDRESS": "127.0.0.1:1",
             "TEMPOMESH_SERVER_PROJECTS": json.dumps(projects),
             "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
+            "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
             "TEMPOMESH_SERVER_CACHE_DIR": str(folder / "cache"),
             "TEMPOMESH_SERVER_CLIENTS": json.dumps([{"client_id": r, "role": r, "secret": r} for r in roles]),
         },

@@ -53,6 +53,7 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
             "temporal_address": temporal_address,
             "projects": [namespace],
             "codec_keys": CODEC_KEYS,
+            "secret_keys": CODEC_KEYS,
             "clients": [
                 ClientSettings.model_validate({"client_id": role, "role": role, "secret": f"{role}-token"})
                 for role in Role

@@ -11,6 +11,7 @@ SETTINGS = {
     "TEMPOMESH_SERVER_DATABASE_URL": "postgresql+psycopg2://nobody:secret@127.0.0.1:1/none",
     "TEMPOMESH_SERVER_PROJECTS": json.dumps(["local.main"]),
     "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({"one": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}),
+    "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps({"one": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}),
 }
 
 
@@ -21,6 +22,7 @@ SETTINGS = {
         ({"TEMPOMESH_SERVER_PORT": "many"}, 2, "TEMPOMESH_SERVER_PORT: "),
         ({"TEMPOMESH_SERVER_PROJECTS": '["main"]'}, 2, "'main' is not a project"),
         ({"TEMPOMESH_SERVER_CODEC_KEYS": '{"one": "short"}'}, 2, "key 'one' is not base64 of 32 bytes"),
+        ({"TEMPOMESH_SERVER_SECRET_KEYS": "{}"}, 2, "TEMPOMESH_SERVER_SECRET_KEYS: "),
         ({}, 4, "PostgreSQL cannot be reached"),
     ],
 )
