@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
+from activities.connections import ConnectionTests
 from activities.executions import Executions
 from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
@@ -17,6 +18,7 @@ from tcloud.wire.environments import Environment
 from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.queries import QueryKind
 from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
@@ -51,6 +53,7 @@ class RunnerBackedActivities(ExecutorActivities):
         pythons: The Python environments that they live in.
         executions: The execution documents.
         units: Evaluates units.
+        connection_tests: Tests connections of the vault.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
     """
 
@@ -61,6 +64,7 @@ class RunnerBackedActivities(ExecutorActivities):
         pythons: Pythons,
         executions: Executions,
         units: UnitBundles,
+        connection_tests: ConnectionTests,
         *,
         notifies_of: Container[OwnerKind] = (),
     ):
@@ -69,6 +73,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self._pythons = pythons
         self._executions = executions
         self._units = units
+        self._connection_tests = connection_tests
         self._notifies_of = notifies_of
 
     @activity.defn
@@ -245,7 +250,10 @@ class RunnerBackedActivities(ExecutorActivities):
     async def _answer_query(self, query_id: str) -> StageResult:
         question = json.loads(await self._api.query(query_id))
         try:
-            answered = await self._runners.plan_task("answer_query", question, query_id)
+            if question["kind"] == QueryKind.TEST_CONNECTION:
+                answered = await self._connection_tests.test(query_id)
+            else:
+                answered = await self._runners.plan_task("answer_query", question, query_id)
         except (TaskFailedError, RunnerCrashedError) as error:
             return StageResult(error=_final(error))
         await self._api.put_answer(query_id, json.dumps(answered["answer"]).encode())

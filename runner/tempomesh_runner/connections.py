@@ -1,0 +1,71 @@
+"""Connections in the form that they have in SQLMesh's configuration, below `connection:`."""
+
+import typing as t
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+from sqlmesh.core.config.connection import CONNECTION_CONFIG_TO_TYPE, ConnectionConfig
+from sqlmesh.utils.errors import ConfigError
+
+from tempomesh_runner.hiding import Hiding, secret_values
+
+__all__ = ["connection_class", "parse_connection"]
+
+_OF_GATEWAYS = ("connection", "state_connection", "test_connection", "state_schema", "scheduler", "variables")
+_OF_CONFIGURATIONS = ("gateways", "default_gateway", "default_connection", "model_defaults")
+
+
+def parse_connection(options: t.Any, *, needs_driver: bool = True) -> ConnectionConfig:
+    """Reads a connection with SQLMesh's own class for its type.
+
+    Args:
+        options: What stands below `connection:`.
+        needs_driver: Whether the driver has to be installed here.
+
+    Raises:
+        ConfigError: If it is not one, in one line without a secret.
+    """
+    if not isinstance(options, Mapping) or not options:
+        raise ConfigError("It is no mapping: give what stands below `connection:` in SQLMesh's configuration.")
+    _refuse_others(options)
+    kind = connection_class(options.get("type"))
+    hide = Hiding(secret_values([options]))
+    given = dict(options) if needs_driver else {**options, "check_import": False}
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ConfigError(hide(f"{where}: {reason}." if where else f"{reason}.")) from None
+    except Exception as error:
+        # SQLMesh's own checks, and those of libraries that it asks.
+        raise ConfigError(hide(" ".join(str(error).split()) or type(error).__name__)) from None
+
+
+def connection_class(kind: t.Any) -> type[ConnectionConfig]:
+    """SQLMesh's class for a type of connection.
+
+    Raises:
+        ConfigError: If SQLMesh has none; it names those there are.
+    """
+    if not kind:
+        raise ConfigError(f"It has no `type`: SQLMesh knows {_types()}.")
+    found = CONNECTION_CONFIG_TO_TYPE.get(kind) if isinstance(kind, str) else None
+    if found is None:
+        raise ConfigError(f"SQLMesh has no connection of type '{kind}': it knows {_types()}.")
+    return found
+
+
+def _refuse_others(options: Mapping[str, t.Any]) -> None:
+    for name in (*_OF_GATEWAYS, *_OF_CONFIGURATIONS):
+        if name in options:
+            whose = "a gateway's" if name in _OF_GATEWAYS else "a project's"
+            raise ConfigError(
+                f"`{name}` is {whose} and not a connection's: give only what stands below `connection:`, "
+                "the state is kept by the server."
+            )
+
+
+def _types() -> str:
+    return ", ".join(sorted(CONNECTION_CONFIG_TO_TYPE))
