@@ -22,6 +22,7 @@ from server.access import project_of
 from server.api import (
     audit_log,
     codec,
+    connections,
     environments,
     evaluations,
     events,
@@ -39,6 +40,7 @@ from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
 from server.compression import GunzipRequests
+from server.connections import Vault
 from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
@@ -53,6 +55,7 @@ from server.projects import Project
 from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
+from server.sealing import KeyRing
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
 from server.waiting import keep_submitting
@@ -74,6 +77,7 @@ _ROUTERS = (
     pauses.router,
     audit_log.router,
     executors.router,
+    connections.router,
     pythons.router,
     state.router,
     codec.router,
@@ -101,6 +105,7 @@ _TAGS = [
         "description": "What models run in: pinned sets of packages, and who asks for them.",
     },
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
+    {"name": "connections", "description": "The vault: connections of gateways, which only executors open."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
     {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
@@ -139,6 +144,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.projects = frozenset(projects)
     app.state.tokens = KnownTokens(database)
     app.state.grants = KnownGrants(database)
+    app.state.vault = Vault(KeyRing(settings.secret_keys))
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from telemetry.logs import configure_logging
 
@@ -27,9 +27,45 @@ _ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 """Python's own 700 are less than one snapshot has; some ten megabytes of garbage in cycles are the price."""
 
 
-@click.command()
-def server() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def server(context: click.Context) -> None:
     """Serve the HTTP API and SQLMesh's state; set up by TEMPOMESH_SERVER_… variables (docs/deployment.md)."""
+    if context.invoked_subcommand is None:
+        _serve()
+
+
+@server.command("rotate-key")
+def rotate_key() -> None:
+    """Seal what is sealed with older keys again, with the first key of TEMPOMESH_SERVER_SECRET_KEYS.
+
+    Servers that run have to have both keys by then. Afterwards the older ones can be taken away.
+    """
+    settings = _settings()
+    from server.database import Database
+    from server.rotation import seal_again
+    from server.sealing import KeyRing, SealingError
+
+    database = Database(settings.database_url.get_secret_value(), 1, settings.cache_dir)
+    try:
+        with database.engine.begin() as connection:
+            counts = seal_again(connection, KeyRing(settings.secret_keys))
+    except OperationalError as error:
+        raise _not_reached(error) from error
+    except ProgrammingError as error:
+        raise click.ClickException(
+            "The database has no tables of this version: start `tcloud server` first."
+        ) from error
+    except SealingError as error:
+        raise click.ClickException(f"Nothing was changed: {error}.") from error
+    finally:
+        database.close()
+    newest = next(iter(settings.secret_keys))
+    for what, (again, all_of_them) in counts.items():
+        click.echo(f"{what}: {again} of {all_of_them} sealed again with key '{newest}'.")
+
+
+def _settings() -> "ServerSettings":
     # SQLMesh's loader forks a process per core where it may; a server has threads and must not.
     os.environ.setdefault("MAX_FORK_WORKERS", "1")
     from server.settings import ServerSettings
@@ -40,6 +76,11 @@ def server() -> None:
     except ValidationError as error:
         raise click.UsageError(_settings_line(error)) from error
     configure_logging(json=settings.log_json, secrets=_secrets(settings))
+    return settings
+
+
+def _serve() -> None:
+    settings = _settings()
     from sqlmesh.core.analytics import disable_analytics
     from sqlmesh.utils.errors import SQLMeshError
 
@@ -57,8 +98,7 @@ def server() -> None:
         try:
             prepare(database, projects, settings.clients)
         except OperationalError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
+            raise _not_reached(error) from error
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
         app = create_app(settings, database, projects)
@@ -81,6 +121,11 @@ def server() -> None:
 
 class _NotReachable(click.ClickException):
     exit_code = 4
+
+
+def _not_reached(error: OperationalError) -> _NotReachable:
+    reason = str(error.orig).strip().splitlines()[0]
+    return _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)")
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -109,7 +154,8 @@ def _refuse_unknown(known: Iterable[str]) -> None:
 def _settings_line(error: ValidationError) -> str:
     first = error.errors()[0]
     name = _PREFIX + "_".join(str(part).upper() for part in first["loc"])
-    return f"{name}: {first['msg']}"
+    said = first["msg"] if first["loc"] else first["msg"].removeprefix("Value error, ")
+    return f"{name}: {said}" if first["loc"] else f"{_PREFIX}{said}"
 
 
 def _secrets(settings: "ServerSettings") -> Iterator[str]:

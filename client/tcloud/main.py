@@ -28,6 +28,7 @@ _OWN_COMMANDS = {
     "pauses": ("tcloud.commands.pauses:pauses", "Pauses: which environments and models are paused, and why."),
     "schedules": ("tcloud.commands.schedules:schedules", "Schedules: which models run at which cron."),
     "executors": ("tcloud.commands.executors:executors", "Executors and what they serve."),
+    "connections": ("tcloud.commands.connections:connections", "Connections of gateways: add, list, test, delete."),
     "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }

@@ -9,7 +9,7 @@ from sqlmesh.utils.errors import ConfigError
 
 from tempomesh_runner.hiding import Hiding, secret_values
 
-__all__ = ["connection_class", "parse_connection"]
+__all__ = ["connection_class", "connection_types", "parse_connection"]
 
 _OF_GATEWAYS = ("connection", "state_connection", "test_connection", "state_schema", "scheduler", "variables")
 _OF_CONFIGURATIONS = ("gateways", "default_gateway", "default_connection", "model_defaults")
@@ -50,11 +50,17 @@ def connection_class(kind: t.Any) -> type[ConnectionConfig]:
         ConfigError: If SQLMesh has none; it names those there are.
     """
     if not kind:
-        raise ConfigError(f"It has no `type`: SQLMesh knows {_types()}.")
+        raise ConfigError(f"It has no `type`: SQLMesh knows {', '.join(connection_types())}.")
     found = CONNECTION_CONFIG_TO_TYPE.get(kind) if isinstance(kind, str) else None
     if found is None:
-        raise ConfigError(f"SQLMesh has no connection of type '{kind}': it knows {_types()}.")
+        known = ", ".join(connection_types())
+        raise ConfigError(f"SQLMesh has no connection of type '{kind}': it knows {known}.")
     return found
+
+
+def connection_types() -> list[str]:
+    """The types that SQLMesh knows."""
+    return sorted(CONNECTION_CONFIG_TO_TYPE)
 
 
 def _refuse_others(options: Mapping[str, t.Any]) -> None:
@@ -65,7 +71,3 @@ def _refuse_others(options: Mapping[str, t.Any]) -> None:
                 f"`{name}` is {whose} and not a connection's: give only what stands below `connection:`, "
                 "the state is kept by the server."
             )
-
-
-def _types() -> str:
-    return ", ".join(sorted(CONNECTION_CONFIG_TO_TYPE))

@@ -7,7 +7,7 @@ import re
 import typing as t
 from collections.abc import Iterable, Mapping
 
-__all__ = ["Hiding", "secret_values"]
+__all__ = ["Hiding", "is_secret_name", "secret_values"]
 
 _HIDDEN = "***"
 _SHORT = 6
@@ -22,6 +22,11 @@ _SECRET_INSIDE = re.compile(
 _NO_SECRETS = frozenset({"true", "false", "none", "null"})
 
 Told = t.TypeVar("Told")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an option of that name is a secret."""
+    return bool(_SECRET_NAME.search(name))
 
 
 def secret_values(connections: Iterable[t.Any]) -> set[str]:
@@ -71,7 +76,7 @@ def _sort(options: t.Any, secret: set[str], plain: set[str], *, is_secret: bool)
     match options:
         case Mapping():
             for name, value in options.items():
-                _sort(value, secret, plain, is_secret=is_secret or bool(_SECRET_NAME.search(str(name))))
+                _sort(value, secret, plain, is_secret=is_secret or is_secret_name(str(name)))
         case list() | tuple() | set():
             for value in options:
                 _sort(value, secret, plain, is_secret=is_secret)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from server.access import Access
 from server.api.answers import json_body, problems
 from server.api.dependencies import Developer, ExecutorOnly, Settings, Temporal, WorkerOnly
+from server.connections import settle_candidate
 from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
 from server.events import say_once
@@ -44,6 +45,8 @@ class QueryReport(BaseModel):
 async def submit(request: QueryRequest, access: Developer, temporal: Temporal, settings: Settings) -> Query:
     """An apply executor answers. To destroy a project takes `admin`, to query what the server's settings say."""
     _check_role(request.kind, access, settings)
+    if request.kind is QueryKind.TEST_CONNECTION:
+        raise ApiError(422, "TM-REQUEST", "Connections are tested by `POST connections/{gateway}/test`.")
     question = {
         **request.model_dump(mode="json"),
         "max_rows": settings.query_max_rows,
@@ -190,3 +193,6 @@ def _begin(access: Access, query_id: str) -> str | None:
 def _set_status(access: Access, query_id: str, status: Status, error: str | None) -> None:
     with access.database.transaction(access.project) as transaction:
         set_query_status(transaction, query_id, status, error)
+        found = one_query(transaction, query_id)
+        if found.kind is QueryKind.TEST_CONNECTION and found.status.is_final:
+            settle_candidate(transaction, found)
