@@ -134,7 +134,7 @@ async def pinned(uv: Uv, wanted: str) -> PinnedPython:
     request = PythonRequest(
         requirements={LIBRARY: wanted},
         sqlmesh_version=version("sqlmesh"),
-        drivers=list,
+        drivers=[],
         python_version=here.minor,
         platform=here.platform,
     )

@@ -2,6 +2,7 @@
 
 import typing as t
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 from sqlmesh.core.config.connection import CONNECTION_CONFIG_TO_TYPE, ConnectionConfig
@@ -9,38 +10,36 @@ from sqlmesh.utils.errors import ConfigError
 
 from tempomesh_runner.hiding import Hiding, secret_values
 
-__all__ = ["connection_class", "connection_types", "parse_connection"]
+__all__ = ["check_connection", "connection_class", "connection_types", "parse_connection"]
 
 _OF_GATEWAYS = ("connection", "state_connection", "test_connection", "state_schema", "scheduler", "variables")
 _OF_CONFIGURATIONS = ("gateways", "default_gateway", "default_connection", "model_defaults")
 
 
-def parse_connection(options: t.Any, *, needs_driver: bool = True) -> ConnectionConfig:
+def parse_connection(options: t.Any) -> ConnectionConfig:
     """Reads a connection with SQLMesh's own class for its type.
 
     Args:
         options: What stands below `connection:`.
-        needs_driver: Whether the driver has to be installed here.
 
     Raises:
-        ConfigError: If it is not one, in one line without a secret.
+        ConfigError: If it is not one, in one line without a secret; also if the warehouse's driver is not installed.
     """
-    if not isinstance(options, Mapping) or not options:
-        raise ConfigError("It is no mapping: give what stands below `connection:` in SQLMesh's configuration.")
-    _refuse_others(options)
-    kind = connection_class(options.get("type"))
-    hide = Hiding(secret_values([options]))
-    given = dict(options) if needs_driver else {**options, "check_import": False}
     try:
-        return kind(**given)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise ConfigError(hide(f"{where}: {reason}." if where else f"{reason}.")) from None
-    except Exception as error:
-        # SQLMesh's own checks, and those of libraries that it asks.
-        raise ConfigError(hide(" ".join(str(error).split()) or type(error).__name__)) from None
+        return _read(options)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"The Python package '{error.name}' is not installed, which the warehouse needs.") from None
+
+
+def check_connection(options: t.Any) -> None:
+    """Checks a connection where it is not used, and the warehouse's driver need not be installed.
+
+    Raises:
+        ConfigError: As `parse_connection` does.
+    """
+    with suppress(ModuleNotFoundError):
+        # Of some types the class itself asks the driver; whoever uses the connection does it again.
+        _read({**options, "check_import": False} if isinstance(options, Mapping) and options else options)
 
 
 def connection_class(kind: t.Any) -> type[ConnectionConfig]:
@@ -61,6 +60,26 @@ def connection_class(kind: t.Any) -> type[ConnectionConfig]:
 def connection_types() -> list[str]:
     """The types that SQLMesh knows."""
     return sorted(CONNECTION_CONFIG_TO_TYPE)
+
+
+def _read(options: t.Any) -> ConnectionConfig:
+    if not isinstance(options, Mapping) or not options:
+        raise ConfigError("It is no mapping: give what stands below `connection:` in SQLMesh's configuration.")
+    _refuse_others(options)
+    kind = connection_class(options.get("type"))
+    hide = Hiding(secret_values([options]))
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise ConfigError(hide(f"{where}: {reason}." if where else f"{reason}.")) from None
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        # SQLMesh's own checks, and those of libraries that it asks.
+        raise ConfigError(hide(" ".join(str(error).split()) or type(error).__name__)) from None
 
 
 def _refuse_others(options: Mapping[str, t.Any]) -> None:

@@ -1,6 +1,7 @@
 """What `tcloud connections add` reads and asks: a connection, and which gateways the project has."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,18 +77,18 @@ def read_connection(file: Path) -> dict[str, Any]:
         InvalidError: If it is not there, no YAML or no connection; nothing of what it holds is in the message.
     """
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from sqlmesh.utils import yaml
     from sqlmesh.utils.errors import SQLMeshError
-    from sqlmesh.utils.yaml import load
 
     name = "standard input" if str(file) == "-" else str(file)
     try:
-        text = click.get_text_stream("stdin").read() if str(file) == "-" else file.read_text()
+        text = sys.stdin.read() if str(file) == "-" else file.read_text()
     except OSError as error:
         raise InvalidError(f"{name} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise InvalidError(f"{name} is not a text in UTF-8.") from None
     try:
-        options = load(text)
+        options = yaml.load(text)
     except MarkedYAMLError as error:
         # What YAML says quotes the line.
         where = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -108,7 +109,7 @@ def ask_connection(kind: str | None) -> dict[str, Any]:
     """
     from sqlmesh.utils.errors import ConfigError
 
-    from tempomesh_runner.connections import connection_class, connection_types, parse_connection
+    from tempomesh_runner.connections import check_connection, connection_class, connection_types
 
     kind = kind or click.prompt("type", type=click.Choice(connection_types()), err=True)
     try:
@@ -129,7 +130,7 @@ def ask_connection(kind: str | None) -> dict[str, Any]:
             click.echo(f"There are {', '.join(others)}.", err=True)
         else:
             try:
-                parse_connection(options, needs_driver=False)
+                check_connection(options)
             except ConfigError as error:
                 click.echo(f"Not complete: {error}", err=True)
             else:
@@ -145,9 +146,7 @@ def as_text(options: Mapping[str, Any]) -> str:
     try:
         return json.dumps(options)
     except (TypeError, ValueError):
-        raise InvalidError(
-            "The connection has a value that is no text, number, list or mapping, such as a date."
-        ) from None
+        raise InvalidError("The connection has a value that JSON has no form for, such as a date.") from None
 
 
 def _ask(options: dict[str, Any], name: str, *, is_required: bool) -> None:
@@ -165,10 +164,10 @@ def _ask(options: dict[str, Any], name: str, *, is_required: bool) -> None:
 def _parse(options: Any, name: str) -> None:
     from sqlmesh.utils.errors import ConfigError
 
-    from tempomesh_runner.connections import parse_connection
+    from tempomesh_runner.connections import check_connection
 
     try:
         # The driver is needed where executors are.
-        parse_connection(options, needs_driver=False)
+        check_connection(options)
     except ConfigError as error:
         raise InvalidError(f"{name}: {error}") from None

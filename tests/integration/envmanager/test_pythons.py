@@ -35,7 +35,7 @@ async def resolved(uv: Uv) -> tuple[Interpreter, PinnedPython]:
     request = PythonRequest(
         requirements={},
         sqlmesh_version=version("sqlmesh"),
-        drivers=list,
+        drivers=[],
         python_version=interpreter.minor,
         platform=interpreter.platform,
     )
