@@ -12,6 +12,9 @@ from tempomesh_runner.hiding import Hiding, secret_values
 
 __all__ = ["check_connection", "connection_class", "connection_types", "parse_connection"]
 
+_CHECK_IMPORT = "check_import"
+"""SQLMesh's option of connections: whether the driver is looked for."""
+
 _OF_GATEWAYS = ("connection", "state_connection", "test_connection", "state_schema", "scheduler", "variables")
 _OF_CONFIGURATIONS = ("gateways", "default_gateway", "default_connection", "model_defaults")
 
@@ -39,7 +42,7 @@ def check_connection(options: t.Any) -> None:
     """
     with suppress(ModuleNotFoundError):
         # Of some types the class itself asks the driver; whoever uses the connection does it again.
-        _read({**options, "check_import": False} if isinstance(options, Mapping) and options else options)
+        _read(options, needs_driver=False)
 
 
 def connection_class(kind: t.Any) -> type[ConnectionConfig]:
@@ -62,16 +65,21 @@ def connection_types() -> list[str]:
     return sorted(CONNECTION_CONFIG_TO_TYPE)
 
 
-def _read(options: t.Any) -> ConnectionConfig:
+def _read(options: t.Any, *, needs_driver: bool = True) -> ConnectionConfig:
     if not isinstance(options, Mapping) or not options:
         raise ConfigError("It is no mapping: give what stands below `connection:` in SQLMesh's configuration.")
     _refuse_others(options)
     kind = connection_class(options.get("type"))
     hide = Hiding(secret_values([options]))
     try:
-        return kind(**options)
+        return kind(**(options if needs_driver else {**options, _CHECK_IMPORT: False}))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        errors = error.errors(include_input=False, include_url=False, include_context=False)
+        wrong = [found for found in errors if found["loc"] != (_CHECK_IMPORT,)]
+        if not wrong:
+            # A type that has no driver to look for does not know the option.
+            return _read(options)
+        first = wrong[0]
         where = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise ConfigError(hide(f"{where}: {reason}." if where else f"{reason}.")) from None
