@@ -9,7 +9,7 @@ from envmanager.connections import ManagedConnections, SealedEnvelope
 from envmanager.errors import RunnerCrashedError, TaskFailedError
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.connections import SealedConnection
-from vault.envelopes import EnvelopeError
+from vault.opening import EnvelopeError
 
 __all__ = ["ConnectionTests", "envelope_of"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from tempomesh_runner.hiding import Hiding, secret_values
-from vault.envelopes import EnvelopeError, open_envelope
+from vault.opening import EnvelopeError, open_envelope
 
 __all__ = ["ManagedConnections", "SealedEnvelope"]
 

@@ -29,7 +29,7 @@ from vault.envelopes import new_data_key, seal_envelope
 __all__ = [
     "Vault",
     "all_connections",
-    "bound_to",
+    "key_bound_to",
     "delete_connection",
     "expire_candidates",
     "forget_candidate",
@@ -63,7 +63,7 @@ class Vault:
             gateway=gateway,
             type=connection["type"],
             sealed=seal_envelope(connection, data_key, project=project, gateway=gateway),
-            sealed_key=self._keys.seal(data_key, bound_to=bound_to(project, gateway)),
+            sealed_key=self._keys.seal(data_key, bound_to=key_bound_to(project, gateway)),
         )
         transaction.connection.execute(statement.on_conflict_do_nothing())
 
@@ -88,7 +88,7 @@ class Vault:
         )
 
     def _sealed(self, row: Row[Any], revision: str | None = None) -> SealedConnection:
-        data_key = self._keys.unseal(row.sealed_key, bound_to=bound_to(row.project, row.gateway))
+        data_key = self._keys.unseal(row.sealed_key, bound_to=key_bound_to(row.project, row.gateway))
         return SealedConnection(
             gateway=row.gateway,
             type=row.type,
@@ -98,7 +98,7 @@ class Vault:
         )
 
 
-def bound_to(project: str, gateway: str) -> str:
+def key_bound_to(project: str, gateway: str) -> str:
     """What the key of a connection is sealed for."""
     return f"connection {project} {gateway}"
 

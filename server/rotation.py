@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, and_, select, update
 
-from server.connections import bound_to
+from server.connections import key_bound_to
 from server.schema import connection_candidates, connections
 from server.sealing import KeyRing
 
@@ -26,7 +26,7 @@ class SealedColumn:
 
 
 def _of_connection(row: Row[Any]) -> str:
-    return bound_to(row.project, row.gateway)
+    return key_bound_to(row.project, row.gateway)
 
 
 SEALED_COLUMNS: Sequence[SealedColumn] = (

@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 from sqlalchemy import select, text
 
+from server.command import server as command
 from server.connections import Vault, expire_candidates
 from server.projects import Project, Role
 from server.rotation import seal_again
@@ -21,7 +23,7 @@ from tcloud.wire.executors import ExecutorHeartbeat, ExecutorKind, Gateway
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import CODEC_KEYS, RunningServer
 from tests.integration.server.states import promoted, snapshot_of
-from vault.envelopes import open_envelope
+from vault.opening import open_envelope
 
 CANARY = "canary-of-the-vault"
 CONNECTION = {"type": "postgres", "host": "db", "user": "u", "password": CANARY, "port": 5432, "database": "d"}
@@ -214,16 +216,24 @@ def test_another_key_takes_the_place_of_the_first(server: RunningServer, executo
     project = Project.parse("local.main")
     old = KeyRing({"test": SecretStr(CODEC_KEYS["test"])})
     another = SecretStr(base64.b64encode(bytes([1] * 32)).decode())
-    both = KeyRing({"new": another, "test": SecretStr(CODEC_KEYS["test"])})
     for gateway in ("one", "two"):
         keep(server, Vault(old), gateway)
     before = executor.get("sealed-connections").json()
 
     with pytest.raises(SealingError, match="'test', which is not among"), server.database.engine.begin() as connection:
         seal_again(connection, KeyRing({"new": another}))
-    with server.database.engine.begin() as connection:
-        assert seal_again(connection, both) == {"connections": (2, 2), "connections being tested": (2, 2)}
-        assert seal_again(connection, both) == {"connections": (0, 2), "connections being tested": (0, 2)}
+    ring = {"new": another.get_secret_value(), **CODEC_KEYS}
+    settings = {
+        "TEMPOMESH_SERVER_DATABASE_URL": server.settings.database_url.get_secret_value(),
+        "TEMPOMESH_SERVER_PROJECTS": json.dumps([project.namespace]),
+        "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps(CODEC_KEYS),
+        "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps(ring),
+    }
+    for again in (2, 0):
+        result = CliRunner().invoke(command, ["rotate-key"], env=settings)
+        assert result.exit_code == 0, result.output
+        for what in ("connections", "connections being tested"):
+            assert f"{what}: {again} of 2 sealed again with key 'new'." in result.output
     with server.database.transaction(project) as transaction:
         after = Vault(KeyRing({"new": another})).all_sealed(transaction)
         assert after.model_dump(mode="json") == before, "executors notice nothing"

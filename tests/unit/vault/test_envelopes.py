@@ -2,7 +2,8 @@
 
 import pytest
 
-from vault.envelopes import EnvelopeError, new_data_key, open_envelope, seal_envelope
+from vault.envelopes import new_data_key, seal_envelope
+from vault.opening import EnvelopeError, open_envelope
 
 CONNECTION = {"type": "postgres", "password": "canary"}
 
