@@ -19,14 +19,15 @@ from server.errors import ApiError
 from server.executors import live_executors
 from server.queries import forget_documents
 from server.schema import connection_candidates, connections
-from server.sealing import KeyRing
+from server.sealing import KeyRing, SealingError
 from tcloud.wire.connections import Connection, SealedConnection, SealedConnections
 from tcloud.wire.executors import Gateway
-from tcloud.wire.queries import Query
+from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.statuses import Status
 from vault.envelopes import new_data_key, seal_envelope
 
 __all__ = [
+    "IS_CANDIDATE",
     "Vault",
     "all_connections",
     "key_bound_to",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 _log = structlog.get_logger(__name__)
+IS_CANDIDATE = "is_candidate"
+"""Argument of a test: whether the connection is one that is to be kept."""
+
 _TESTED_WITHIN = timedelta(hours=1)
 """A candidate whose test has not ended by then is forgotten: nobody waits for it any more."""
 
@@ -67,25 +71,32 @@ class Vault:
         )
         transaction.connection.execute(statement.on_conflict_do_nothing())
 
-    def to_test(self, transaction: Transaction, query_id: str, gateway: str) -> SealedConnection:
-        """The connection that a query is to test: its candidate, or else the gateway's.
+    def to_test(self, transaction: Transaction, query: QueryRequest) -> SealedConnection:
+        """The connection that a query is to test: its candidate, or the one that the gateway has.
 
         Raises:
-            ApiError: 404 if there is neither.
+            ApiError: 404 if it is not there any more, 409 if its key has left the server's ring.
         """
-        table = connection_candidates
-        row = transaction.connection.execute(
-            select(table).where(table.c.project == transaction.project.namespace, table.c.query_id == query_id)
-        ).first()
-        if row is not None:
-            return self._sealed(row, revision="")
-        return self._sealed(_row(transaction, gateway))
+        try:
+            if not query.arguments[IS_CANDIDATE]:
+                return self._sealed(_row(transaction, query.gateway))
+            return self._sealed(_candidate(transaction, query.query_id), revision="")
+        except SealingError as error:
+            raise ApiError(
+                409,
+                "TM-CONNECTION",
+                f"The connection of gateway '{query.gateway}' is not unsealed: {error}. See the setting SECRET_KEYS.",
+            ) from error
 
     def all_sealed(self, transaction: Transaction) -> SealedConnections:
-        """All connections of a project, with what opens them."""
-        return SealedConnections(
-            known=vault_name(transaction), connections=[self._sealed(row) for row in _rows(transaction)]
-        )
+        """All connections of a project, with what opens them; without those whose key has left the ring."""
+        found = []
+        for row in _rows(transaction):
+            try:
+                found.append(self._sealed(row))
+            except SealingError as error:
+                _log.error("connection_not_unsealed", gateway=row.gateway, reason=str(error))
+        return SealedConnections(known=vault_name(transaction), connections=found)
 
     def _sealed(self, row: Row[Any], revision: str | None = None) -> SealedConnection:
         data_key = self._keys.unseal(row.sealed_key, bound_to=key_bound_to(row.project, row.gateway))
@@ -105,13 +116,18 @@ def key_bound_to(project: str, gateway: str) -> str:
 
 def vault_name(transaction: Transaction) -> str:
     """A name for what is in a project's vault: another one whenever something is added, changed or deleted."""
-    revisions = [row.revision for row in _rows(transaction)]
+    revisions = transaction.connection.execute(
+        select(connections.c.revision)
+        .where(connections.c.project == transaction.project.namespace)
+        .order_by(connections.c.created_at, connections.c.gateway)
+    ).scalars()
     return hashlib.sha256("/".join(revisions).encode()).hexdigest()[:16]
 
 
 def all_connections(transaction: Transaction) -> list[Connection]:
     """The connections of a project by gateway, without what is in them."""
-    return [_shown(row, _served(transaction)) for row in _rows(transaction)]
+    served = _served(transaction)
+    return [_shown(row, served) for row in _rows(transaction)]
 
 
 def one_connection(transaction: Transaction, gateway: str) -> Connection:
@@ -194,6 +210,16 @@ def _rows(transaction: Transaction) -> list[Row[Any]]:
             .order_by(connections.c.created_at, connections.c.gateway)
         )
     )
+
+
+def _candidate(transaction: Transaction, query_id: str) -> Row[Any]:
+    table = connection_candidates
+    row = transaction.connection.execute(
+        select(table).where(table.c.project == transaction.project.namespace, table.c.query_id == query_id)
+    ).first()
+    if row is None:
+        raise ApiError(404, "TM-CONNECTION", "The connection was not tested within an hour: add it again.")
+    return row
 
 
 def _find(transaction: Transaction, gateway: str) -> Row[Any] | None:

@@ -13,7 +13,7 @@ from server.api.answers import problems
 from server.api.dependencies import Admin, Anyone, Connections, ExecutorOnly, Scheduled, Temporal
 from server.audit_log import add_entry
 from server.connection_checks import check_name, check_not_brought, scheduled_with
-from server.connections import Vault, all_connections, delete_connection, forget_candidate, one_connection
+from server.connections import IS_CANDIDATE, Vault, all_connections, delete_connection, forget_candidate, one_connection
 from server.database import Transaction
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
@@ -98,13 +98,17 @@ def sealed_connections(access: ExecutorOnly, vault: Connections) -> SealedConnec
         return vault.all_sealed(transaction)
 
 
-@router.get("/queries/{query_id}/connection", summary="The connection that a query is to test, for executors")
+@router.get(
+    "/queries/{query_id}/connection",
+    summary="The connection that a query is to test, for executors",
+    responses=problems(s409="The query is over (`TM-OVER`); the connection cannot be unsealed (`TM-CONNECTION`)."),
+)
 def connection_to_test(query_id: str, access: ExecutorOnly, vault: Connections) -> SealedConnection:
     with access.database.transaction(access.project) as transaction:
         found = one_query(transaction, query_id)
         if found.kind is not QueryKind.TEST_CONNECTION or found.status.is_final:
             raise ApiError(409, "TM-OVER", f"Query '{query_id}' tests no connection, or is over.")
-        return vault.to_test(transaction, query_id, _gateway_of(transaction, query_id))
+        return vault.to_test(transaction, _question(transaction, query_id))
 
 
 async def _started(access: Access, temporal: TemporalGateway, query_id: str, gateway: str, *, is_new: bool) -> Query:
@@ -138,7 +142,7 @@ def _accept(access: Access, vault: Vault, gateway: str, request: ConnectionReque
     with access.database.transaction(access.project) as transaction:
         check_name(transaction, gateway, request.project_gateways)
         check_not_brought(transaction, gateway)
-        is_new = _ask(transaction, access, gateway, request.query_id)
+        is_new = _ask(transaction, access, gateway, request.query_id, is_candidate=True)
         if is_new:
             vault.put_candidate(transaction, request.query_id, gateway, options)
         return is_new
@@ -147,16 +151,17 @@ def _accept(access: Access, vault: Vault, gateway: str, request: ConnectionReque
 def _accept_test(access: Access, gateway: str, request: ConnectionTestRequest) -> bool:
     with access.database.transaction(access.project) as transaction:
         one_connection(transaction, gateway)
-        return _ask(transaction, access, gateway, request.query_id)
+        return _ask(transaction, access, gateway, request.query_id, is_candidate=False)
 
 
-def _ask(transaction: Transaction, access: Access, gateway: str, query_id: str) -> bool:
-    asked = QueryRequest(query_id=query_id, kind=QueryKind.TEST_CONNECTION, gateway=gateway, arguments={})
+def _ask(transaction: Transaction, access: Access, gateway: str, query_id: str, *, is_candidate: bool) -> bool:
+    arguments = {IS_CANDIDATE: is_candidate}
+    asked = QueryRequest(query_id=query_id, kind=QueryKind.TEST_CONNECTION, gateway=gateway, arguments=arguments)
     return store_query(transaction, asked, asked.model_dump_json().encode(), access.identity_id)
 
 
-def _gateway_of(transaction: Transaction, query_id: str) -> str:
-    return QueryRequest.model_validate_json(get_document(transaction, DocumentKind.QUESTION, query_id)).gateway
+def _question(transaction: Transaction, query_id: str) -> QueryRequest:
+    return QueryRequest.model_validate_json(get_document(transaction, DocumentKind.QUESTION, query_id))
 
 
 def _forget(access: Access, query_id: str) -> None:
