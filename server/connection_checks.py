@@ -74,13 +74,12 @@ def check_not_brought(transaction: Transaction, gateway: str) -> None:
 def scheduled_with(transaction: Transaction, scheduled: ScheduledEnvironments, gateway: str) -> list[str]:
     """The scheduled environments that have models of a gateway."""
     planned = scheduled_plans(transaction, scheduled)
-    gateways = dict(
-        transaction.connection.execute(
-            select(plans.c.plan_id, plans.c.gateway).where(
-                plans.c.project == transaction.project.namespace, plans.c.plan_id.in_(planned.values())
-            )
-        ).tuples()
+    rows = transaction.connection.execute(
+        select(plans.c.plan_id, plans.c.gateway).where(
+            plans.c.project == transaction.project.namespace, plans.c.plan_id.in_(planned.values())
+        )
     )
+    gateways = {row.plan_id: row.gateway for row in rows}
     return sorted(
         name
         for name, plan_id in planned.items()
