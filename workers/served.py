@@ -1,5 +1,6 @@
 """The gateways that an executor serves: those of its own environment, and those of the project's vault."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from time import monotonic
@@ -25,6 +26,12 @@ _CONCURRENT_TASKS = 4
 """What SQLMesh has for most warehouses; for an executor that does not know its own when it starts."""
 
 _TRY_AGAIN_SECONDS = 30.0
+_LONGEST_SECONDS = 120.0
+"""A warehouse that has not answered by then must not keep the executor from hearing of the vault."""
+
+_TROUBLE = (httpx.HTTPError, RefusedError, ValueError)
+"""Of the server, or with what it answers."""
+
 _WAREHOUSE_UNREACHABLE = "WarehouseUnreachableError"
 
 
@@ -62,9 +69,9 @@ class ServedGateways:
         """
         try:
             await self._read()
-        except (httpx.HTTPError, RefusedError) as error:
+        except _TROUBLE as error:
             # It comes with a later heartbeat.
-            _log.warning("connections_not_read", reason=str(error) or type(error).__name__)
+            _log.warning("connections_not_read", reason=_reason(error))
         try:
             await self._describe()
         except TaskFailedError as error:
@@ -88,14 +95,15 @@ class ServedGateways:
             return False
         before = self.gateways
         try:
-            if is_behind:
-                await self._read()
-            await self._describe()
-        except (httpx.HTTPError, RefusedError, TaskFailedError, RunnerCrashedError, ZygoteFailedError) as error:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                if is_behind:
+                    await self._read()
+                await self._describe()
+        except (*_TROUBLE, TaskFailedError, RunnerCrashedError, ZygoteFailedError, TimeoutError) as error:
             # The vault is asked again at the next heartbeat; what is served meanwhile are the gateways it still has.
             self.managed.known = ""
             self.gateways = [found for found in before if found.revision in (None, self._revision(found.name))]
-            _log.warning("connections_not_followed", reason=str(error) or type(error).__name__)
+            _log.warning("connections_not_followed", reason=_reason(error))
         if self.gateways == before:
             return False
         _log.info("gateways_changed", gateways=[gateway.name for gateway in self.gateways])
@@ -152,6 +160,12 @@ _NONE = (
     "none yet; add a connection with `tcloud connections add`, or set SQLMESH__GATEWAYS__<NAME>__CONNECTION__TYPE and "
     "its fellows"
 )
+
+
+def _reason(error: Exception) -> str:
+    # What an answer was that could not be read, a data key it may be, is quoted by such an error.
+    is_quoting = isinstance(error, ValueError)
+    return type(error).__name__ if is_quoting else str(error) or type(error).__name__
 
 
 async def _no_state(method: str, _: bytes) -> bytes:

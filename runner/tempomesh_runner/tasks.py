@@ -81,7 +81,12 @@ class Worker:
         with self._context.gateways.turn(self._context.console.log_status_update):
             match task:
                 case "describe_gateways":
-                    return {**self._context.gateways.describe(), "notifies_of": self._context.notifications.subjects}
+                    found = self._context.gateways.describe()
+                    return {
+                        "gateways": found["gateways"],
+                        "unusable": self.hide(found["unusable"]),
+                        "notifies_of": self._context.notifications.subjects,
+                    }
                 case "who_asks":
                     return requirements.who_asks(self._context, **arguments)
                 case "build_stages":
