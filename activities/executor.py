@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
+from activities.connections import ConnectionTests
 from activities.executions import Executions
 from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
@@ -53,6 +54,7 @@ class RunnerBackedActivities(ExecutorActivities):
         pythons: The Python environments that they live in.
         executions: The execution documents.
         units: Evaluates units.
+        connection_tests: Tests connections of the vault.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
     """
 
@@ -63,6 +65,7 @@ class RunnerBackedActivities(ExecutorActivities):
         pythons: Pythons,
         executions: Executions,
         units: UnitBundles,
+        connection_tests: ConnectionTests,
         *,
         notifies_of: Container[OwnerKind] = (),
     ):
@@ -71,6 +74,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self._pythons = pythons
         self._executions = executions
         self._units = units
+        self._connection_tests = connection_tests
         self._notifies_of = notifies_of
 
     @activity.defn
@@ -248,11 +252,14 @@ class RunnerBackedActivities(ExecutorActivities):
         question = json.loads(await self._api.query(query_id))
         asked = QueryPython.model_validate(question.pop("python", {}))
         try:
-            if QueryKind(question["kind"]).is_housekeeping:
-                python = await self._python_of_housekeeping(question["arguments"])
+            if (kind := QueryKind(question["kind"])) is QueryKind.TEST_CONNECTION:
+                answered = await self._connection_tests.test(query_id)
             else:
-                python = await self._pythons.of_query(asked, self._say_to(query_id))
-            answered = await self._runners.plan_task("answer_query", question, query_id, python)
+                if kind.is_housekeeping:
+                    python = await self._python_of_housekeeping(question["arguments"])
+                else:
+                    python = await self._pythons.of_query(asked, self._say_to(query_id))
+                answered = await self._runners.plan_task("answer_query", question, query_id, python)
         except PythonUnavailableError as error:
             # Somebody waits for the answer, and may ask again.
             return StageResult(error=str(error))

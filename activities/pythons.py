@@ -35,7 +35,7 @@ class Pythons:
         api: The server, which keeps what was pinned.
         store: Those that are built on this machine.
         pools: Their processes.
-        drivers: What an environment needs for the warehouses of this executor, as requirements with versions.
+        drivers: Says what an environment needs for the warehouses of this executor, as requirements with versions.
         sqlmesh_version: The version that the executor, and so every environment, has.
         python_version: That of the executor's own interpreter, major and minor.
     """
@@ -46,14 +46,14 @@ class Pythons:
         store: EnvironmentStore,
         pools: RunnerPools,
         *,
-        drivers: Sequence[str],
+        drivers: Callable[[], list[str]],
         sqlmesh_version: str,
         python_version: str,
     ):
         self._api = api
         self._store = store
         self._pools = pools
-        self._drivers = list(drivers)
+        self._drivers = drivers
         self._sqlmesh_version = sqlmesh_version
         self._python_version = python_version
         self._pinned: dict[str, PinnedPython] = {}
@@ -175,7 +175,7 @@ class Pythons:
         request = PythonRequest(
             requirements=requirements,
             sqlmesh_version=self._sqlmesh_version,
-            drivers=self._drivers,
+            drivers=self._drivers(),
             python_version=interpreter.minor,
             platform=interpreter.platform,
         )

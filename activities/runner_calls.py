@@ -58,6 +58,19 @@ class RunnerCalls:
                     _drop_connections(runner)
                 raise
 
+    async def once(self, task: str, arguments: dict[str, Any], owner_id: str) -> dict[str, Any]:
+        """Runs a task in a process that gets no other one, because of what it was given.
+
+        Raises:
+            TaskFailedError, RunnerCrashedError: As the runner's call does.
+        """
+        events = ConsoleEvents(self._api, owner_id)
+        async with self._pythons.runner(Role.EVALUATE, None) as runner, events.delivered():
+            try:
+                return await runner.call(task, arguments, self._state, events.append)
+            finally:
+                runner.kill()
+
     async def read_environment(self, environment: str) -> None:
         """Has a runner read an environment, so that its next tick finds it read, and another one wait for its models.
 

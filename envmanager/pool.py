@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from envmanager.connections import ManagedConnections
 from envmanager.errors import RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from envmanager.zygote import Zygote
 
@@ -68,18 +69,29 @@ class Runner:
         pid: Its process id, which is also that of its process group.
         connection: To it.
         log: Where its output goes.
+        managed: The connections of the project's vault.
     """
 
-    def __init__(self, zygote: Zygote, pid: int, connection: Connection, log: Path):
+    def __init__(self, zygote: Zygote, pid: int, connection: Connection, log: Path, managed: ManagedConnections):
         self._zygote = zygote
         self._connection = connection
         self._log = log
         self._log_start = 0
+        self._managed = managed
         self.pid = pid
+        self.revision = managed.revision
+        """Of the connections that it has."""
         self.tasks = 0
         self.alive = True
         self.is_spoilt = False
         """Whether a task has left behind what the next one would meet; it gets no other."""
+
+    async def connect(self) -> None:
+        """Hands the connections of the vault to the process, opened at this moment; before its first task."""
+        if opened := self._managed.opened():
+            # One that has ended meanwhile says so when it is called.
+            with suppress(_ConnectionLostError):
+                await self._send({"connections": opened})
 
     async def call(
         self, task: str, arguments: dict[str, Any], on_state: OnState, on_events: OnEvents | None = None
@@ -220,7 +232,8 @@ class Runner:
         with self._log.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, end - 4 * _LOG_TAIL_CHARACTERS))
-            return log.read().decode(errors="replace")[-_LOG_TAIL_CHARACTERS:]
+            printed = log.read().decode(errors="replace")[-_LOG_TAIL_CHARACTERS:]
+        return self._managed.hide(printed) if printed else printed
 
     async def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -241,12 +254,14 @@ class RunnerPool:
 
     Args:
         zygote: What they are forked from; the pool starts and stops it.
+        managed: The connections of the project's vault; runners that have others are not used again.
         max_tasks: After so many tasks a runner is replaced.
         max_memory_bytes: A runner that has more resident after a task is replaced.
     """
 
-    def __init__(self, zygote: Zygote, max_tasks: int, max_memory_bytes: int):
+    def __init__(self, zygote: Zygote, managed: ManagedConnections, max_tasks: int, max_memory_bytes: int):
         self._zygote = zygote
+        self._managed = managed
         self._max_tasks = max_tasks
         self._max_memory_bytes = max_memory_bytes
         self._idle: dict[Role, list[Runner]] = {role: [] for role in Role}
@@ -292,6 +307,13 @@ class RunnerPool:
             idle.remove(runner)
             self._forget(runner)
 
+    def end_outdated(self) -> None:
+        """Ends the runners that wait and have other connections than they should."""
+        for idle in self._idle.values():
+            for runner in [runner for runner in idle if runner.revision != self._managed.revision]:
+                idle.remove(runner)
+                self._forget(runner)
+
     @property
     def idle_since(self) -> float:
         """Since when the runner waits that has waited longest, by the monotonic clock; infinity if none waits."""
@@ -306,17 +328,20 @@ class RunnerPool:
         while self._idle[role]:
             runner = self._idle[role].pop()
             self._given_back.pop(runner, None)
-            if runner.is_waiting:
+            if runner.is_waiting and runner.revision == self._managed.revision:
                 return runner
             runner.kill()
         pid, connection, log = await self._zygote.fork()
-        return Runner(self._zygote, pid, connection, log)
+        runner = Runner(self._zygote, pid, connection, log, self._managed)
+        await runner.connect()
+        return runner
 
     def _give_back(self, role: Role, runner: Runner) -> None:
         if not runner.alive:
             return
         if (
             runner.is_spoilt
+            or runner.revision != self._managed.revision
             or runner.tasks >= self._max_tasks
             or runner.memory_bytes > self._max_memory_bytes
             or runner.has_children

@@ -9,6 +9,7 @@ from time import monotonic
 
 import structlog
 
+from envmanager.connections import ManagedConnections
 from envmanager.environments import PythonEnvironment
 from envmanager.pool import Role, Runner, RunnerPool
 from envmanager.store import Held
@@ -56,6 +57,7 @@ class RunnerPools:
         variables: The environment variables of all runners.
         scratch: A folder for sockets and logs.
         limits: Of all runners.
+        managed: The connections of the project's vault, which runners get besides those of their variables.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class RunnerPools:
         variables: Mapping[str, str],
         scratch: Path,
         limits: RunnerLimits,
+        managed: ManagedConnections | None = None,
     ):
         self._hold = hold
         self._variables = dict(variables)
         self._scratch = scratch
         self._limits = limits
+        self._managed = managed or ManagedConnections("")
         self._made = 0
         own = PythonEnvironment.of_this_process()
         self._own = _Kept(self._pool(own), own, None)
@@ -109,6 +113,11 @@ class RunnerPools:
         """
         async with self._using(python) as pool:
             await pool.warm(role)
+
+    def replace_outdated(self) -> None:
+        """Ends the runners that have other connections than the vault has now; busy ones when they have finished."""
+        for kept in (self._own, *self._kept.values()):
+            kept.pool.end_outdated()
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -185,4 +194,4 @@ class RunnerPools:
         scratch = self._scratch / str(self._made)
         scratch.mkdir()
         zygote = Zygote(environment, self._variables, scratch, self._limits.memory_limit_bytes)
-        return RunnerPool(zygote, self._limits.max_tasks, self._limits.max_memory_bytes)
+        return RunnerPool(zygote, self._managed, self._limits.max_tasks, self._limits.max_memory_bytes)

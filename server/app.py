@@ -22,6 +22,7 @@ from server.access import declare_permissions, open_to_all, project_of
 from server.api import (
     audit_log,
     codec,
+    connections,
     environments,
     evaluations,
     events,
@@ -41,6 +42,7 @@ from server.api.answers import EVERYWHERE
 from server.binding import RequestLogs
 from server.bodies import LimitBodies
 from server.compression import GunzipRequests
+from server.connections import Vault
 from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
@@ -57,6 +59,7 @@ from server.projects import Project
 from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
+from server.sealing import KeyRing
 from server.settings import ServerSettings
 from server.signin import pages, provider
 from server.signin import routes as sign_in_routes
@@ -85,6 +88,7 @@ _ROUTERS = (
     grants.router,
     executors.router,
     identities.router,
+    connections.router,
     pythons.router,
     state.router,
     codec.router,
@@ -115,6 +119,7 @@ _TAGS = [
     },
     {"name": "executors", "description": "Who is there to do the work, and what a newcomer has to know."},
     {"name": "identities", "description": "Services and people who may sign in, for the server's administrators."},
+    {"name": "connections", "description": "The vault: connections of gateways, which only executors open."},
     {"name": "state", "description": "SQLMesh's `StateSync` over HTTP: everybody reads, executors write."},
     {"name": "executions", "description": "For executors: claims, records and leases of the units they evaluate."},
     {"name": "queries", "description": "Questions to warehouses, and the janitor: executors do them, one answer each."},
@@ -160,6 +165,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.tokens = KnownTokens(database, app.state.sign_in.issuer.keys, settings.root_url)
     app.state.grants = KnownGrants(database)
     app.state.denials = Denials(database)
+    app.state.vault = Vault(KeyRing(settings.secret_keys))
     app.state.executions = ExecutionDocuments()
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tcloud.output import Format, output_option
 from telemetry.logs import configure_logging
@@ -71,6 +71,36 @@ def init(name: str, service: bool, again: bool, output: Format) -> None:
         click.echo(f"    {secret}\n\nSign in with `tcloud auth login`.")
 
 
+@server.command("rotate-key")
+def rotate_key() -> None:
+    """Seal what is sealed with older keys again, with the first key of TEMPOMESH_SERVER_SECRET_KEYS.
+
+    Servers that run have to have both keys by then. Afterwards the older ones can be taken away.
+    """
+    settings = load_settings()
+    from server.database import Database
+    from server.rotation import seal_again
+    from server.sealing import KeyRing, SealingError
+
+    database = Database(settings.database_url.get_secret_value(), 1, settings.cache_dir)
+    try:
+        with database.engine.begin() as connection:
+            counts = seal_again(connection, KeyRing(settings.secret_keys))
+    except OperationalError as error:
+        raise _not_reached(error) from error
+    except ProgrammingError as error:
+        raise click.ClickException(
+            "The database has no tables of this version: start `tcloud server` first."
+        ) from error
+    except SealingError as error:
+        raise click.ClickException(f"Nothing was changed: {error}.") from error
+    finally:
+        database.close()
+    newest = next(iter(settings.secret_keys))
+    for what, (again, all_of_them) in counts.items():
+        click.echo(f"{what}: {again} of {all_of_them} sealed again with key '{newest}'.")
+
+
 def load_settings() -> "ServerSettings":
     """The server's settings, with logging set up as they say.
 
@@ -113,8 +143,7 @@ def open_database(settings: "ServerSettings") -> "Iterator[tuple[Database, list[
         try:
             prepare(database, projects, settings.clients, beside_work=settings.migrate_beside_work)
         except OperationalError as error:
-            reason = str(error.orig).strip().splitlines()[0]
-            raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
+            raise _not_reached(error) from error
         except (SQLMeshError, MigrationRefusedError) as error:
             raise click.ClickException(str(error)) from error
         yield database, projects
@@ -149,6 +178,11 @@ class _NotReachable(click.ClickException):
     exit_code = 4
 
 
+def _not_reached(error: OperationalError) -> _NotReachable:
+    reason = str(error.orig).strip().splitlines()[0]
+    return _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)")
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is spelled out because asyncio looks at it: without it, it leaves Nagle's algorithm on, and every
@@ -175,7 +209,8 @@ def _refuse_unknown(known: Iterable[str]) -> None:
 def _settings_line(error: ValidationError) -> str:
     first = error.errors()[0]
     name = _PREFIX + "_".join(str(part).upper() for part in first["loc"])
-    return f"{name}: {first['msg']}"
+    said = first["msg"] if first["loc"] else first["msg"].removeprefix("Value error, ")
+    return f"{name}: {said}" if first["loc"] else f"{_PREFIX}{said}"
 
 
 def _secrets(settings: "ServerSettings") -> Iterator[str]:

@@ -12,7 +12,14 @@ from server.schema import executors
 from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
-__all__ = ["check_gateway", "known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
+__all__ = [
+    "check_gateway",
+    "known_executors",
+    "known_gateways",
+    "live_executors",
+    "live_gateways",
+    "record_heartbeat",
+]
 
 _LIVE = timedelta(seconds=30)
 """An executor that was not heard of for longer is taken to be gone: it reports every few seconds."""
@@ -40,9 +47,14 @@ def known_executors(transaction: Transaction) -> list[Executor]:
     ]
 
 
+def live_executors(transaction: Transaction) -> list[Executor]:
+    """Executors that are alive."""
+    return _seen_since(transaction, datetime.now(UTC) - _LIVE)
+
+
 def live_gateways(transaction: Transaction) -> list[Gateway]:
     """The gateways that executors serve now, by name; where two tell of one gateway, the one seen last is believed."""
-    live = _seen_since(transaction, datetime.now(UTC) - _LIVE)
+    live = live_executors(transaction)
     return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
 
 

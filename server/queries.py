@@ -13,7 +13,15 @@ from server.schema import documents, event_streams, events, queries
 from tcloud.wire.queries import Query, QueryRequest
 from tcloud.wire.statuses import Status
 
-__all__ = ["accept_query", "expire_queries", "forget_documents", "forget_query", "one_query", "set_query_status"]
+__all__ = [
+    "accept_query",
+    "expire_queries",
+    "forget_documents",
+    "forget_query",
+    "one_query",
+    "set_query_status",
+    "store_query",
+]
 
 _DOCUMENTS = (DocumentKind.QUESTION.value, DocumentKind.ANSWER.value)
 _KEPT = timedelta(hours=1)
@@ -27,6 +35,11 @@ def accept_query(transaction: Transaction, request: QueryRequest, question: byte
         ApiError: 422 if no executor serves its gateway.
     """
     check_gateway(transaction, request.gateway)
+    return store_query(transaction, request, question, created_by)
+
+
+def store_query(transaction: Transaction, request: QueryRequest, question: bytes, created_by: str) -> bool:
+    """Stores a question to whichever executor takes it up; False if it is stored already."""
     statement = insert(queries).values(
         project=transaction.project.namespace,
         query_id=request.query_id,

@@ -8,6 +8,7 @@ import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import case, delete, exists, func, or_, select, union_all
 
+from server.connections import expire_candidates
 from server.database import Database, Transaction
 from server.documents import DocumentKind
 from server.projects import Project
@@ -89,6 +90,7 @@ def expire(transaction: Transaction, age: timedelta) -> int:
 def _expire_all(database: Database, project: Project, age: timedelta) -> int:
     with database.transaction(project) as transaction:
         expire_queries(transaction, age or None)
+        expire_candidates(transaction)
     if not age:
         return 0
     total = 0

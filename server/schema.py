@@ -26,6 +26,8 @@ __all__ = [
     "SCHEMA",
     "audit_log",
     "claims",
+    "connection_candidates",
+    "connections",
     "documents",
     "evaluations",
     "event_streams",
@@ -330,6 +332,38 @@ pause_notices = Table(
     Column("created_at", _TIME, nullable=False, server_default=text("now()")),
 )
 """What environments' workflows are still to be told: written with a pause, deleted when Temporal has it."""
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("gateway", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed_key", Text, nullable=False),
+    Column("dialect", Text, nullable=False),
+    Column("default_catalog", Text),
+    Column("concurrent_tasks", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", _TIME, nullable=False, server_default=text("now()")),
+)
+"""The vault. `sealed` is a connection under a key of its own, `sealed_key` that key under the server's ring of keys."""
+
+connection_candidates = Table(
+    "connection_candidates",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("query_id", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("sealed_key", Text, nullable=False),
+    Column("created_at", _TIME, nullable=False, server_default=text("now()")),
+)
+"""Connections that are being tested: each becomes one of the vault's, or is forgotten, when its test ends."""
 
 audit_log = Table(
     "audit_log",

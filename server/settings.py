@@ -1,12 +1,14 @@
 """Settings of the server process."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 from urllib.parse import urlsplit
 
 from limits import parse
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.projects import Role
@@ -84,6 +86,8 @@ class ServerSettings(BaseSettings):
     """Keys of Temporal's payloads: key id to base64 of 32 bytes, newest first."""
     secret_keys: dict[str, SecretStr]
     """Keys of the secrets in the server's database (`server.sealing`): key id to base64 of 32 bytes, newest first."""
+    secret_keys_file: Path | None = None
+    """A file with the JSON of `secret_keys`, in place of the variable."""
     clients: list[ClientSettings] = []
     """Clients that exist from the start, in every project."""
     scheduled_environments: list[str] = ["prod"]
@@ -133,6 +137,21 @@ class ServerSettings(BaseSettings):
         if url is not None and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query):
             raise ValueError("it is of the form https://<host>")
         return url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_keys(cls, given: dict[str, Any]) -> dict[str, Any]:
+        path = given.get("secret_keys_file")
+        if not path:
+            return given
+        if "secret_keys" in given:
+            raise ValueError("SECRET_KEYS and SECRET_KEYS_FILE are both set: keep one")
+        try:
+            return {**given, "secret_keys": json.loads(Path(path).read_text())}
+        except OSError as error:
+            raise ValueError(f"SECRET_KEYS_FILE: {path} cannot be read: {error.strerror}") from error
+        except ValueError:
+            raise ValueError(f"SECRET_KEYS_FILE: {path} is not JSON") from None
 
     @field_validator("codec_keys", "secret_keys")
     @classmethod

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.bundles import UnitBundles
+from activities.connections import ConnectionTests
 from activities.executions import Executions
 from activities.executor import RunnerBackedActivities
 from activities.leases import LeaseKeeper
@@ -25,25 +26,24 @@ from activities.pythons import Pythons
 from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
 from activities.units import UnitEvaluations
+from envmanager.connections import ManagedConnections
 from envmanager.environments import OWN, runner_variables
-from envmanager.errors import TaskFailedError, ZygoteFailedError
-from envmanager.pool import Role, StateCallError
+from envmanager.errors import ZygoteFailedError
 from envmanager.pools import RunnerLimits, RunnerPools
 from envmanager.resolving import check_index, drivers_of
 from envmanager.store import EnvironmentStore
 from tcloud.api.executor import ExecutorApi, RefusedError
-from tcloud.wire.executions import OwnerKind
-from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, Gateway, HeartbeatAnswer
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, HeartbeatAnswer
 from workers.binding import ActivityLogs
 from workers.connections import (
     CannotStartError,
-    NotReachableError,
     WrongSettingsError,
     bootstrap,
     connect_temporal,
 )
 from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
+from workers.served import ServedGateways, own_gateways
 from workers.settings import ExecutorSettings
 
 __all__ = ["check_executor", "serve_executor"]
@@ -53,7 +53,6 @@ _HEARTBEAT_SECONDS = 5.0
 _IDLE_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 0.5
 _PREFIX = "SQLMESH__"
-_WAREHOUSE_UNREACHABLE = "WarehouseUnreachableError"
 
 
 async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: asyncio.Event, *, once: bool) -> None:
@@ -63,32 +62,30 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with ExecutorApi(settings.url, settings.credentials) as api, _runners(settings) as (store, pools):
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
-        _require_version(known)
-        gateways, notifies_of = await _describe(pools)
+    async with _prepared(settings) as (api, known, store, pools, served):
+        await served.start()
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
-        concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
-        pythons = _pythons(api, store, pools, known, gateways)
+        concurrency = settings.executor_concurrency or served.concurrent_tasks
+        pythons = _pythons(api, store, pools, known, served)
         runners = RunnerCalls(pythons, api)
         units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
-        heartbeat = _heartbeat(kind, identity, known, gateways)
+        activities = _activities(api, runners, pythons, units, served)
+        heartbeat = _heartbeat(kind, identity, known)
         keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
         background = [
             asyncio.create_task(leases.run()),
             asyncio.create_task(keeper.run()),
-            asyncio.create_task(_report(api, heartbeat, keeper, EnvironmentReader(runners))),
+            asyncio.create_task(_report(api, heartbeat, served, keeper, EnvironmentReader(runners))),
         ]
         try:
             async with _worker(kind, client, settings, concurrency, activities):
-                await api.register(heartbeat)
+                await api.register(served.add_to(heartbeat))
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
                 await (_until_idle(pools, stop) if once else stop.wait())
                 _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
                 with suppress(httpx.HTTPError, RefusedError):
-                    await api.register(heartbeat.model_copy(update={"status": "stopping"}))
+                    await api.register(served.add_to(heartbeat).model_copy(update={"status": "stopping"}))
         finally:
             for task in background:
                 task.cancel()
@@ -100,22 +97,35 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
     Raises:
         CannotStartError: At the first thing that is not.
     """
-    async with ExecutorApi(settings.url, settings.credentials) as api, _runners(settings) as (store, pools):
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
-        _require_version(known)
+    async with _prepared(settings) as (_, known, store, _, served):
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
         await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
         lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
-        lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in (await _describe(pools))[0])
+        await served.start()
+        lines.extend(served.lines())
         trouble = await check_index(store.uv)
         lines.append(f"package index: {f'not reached, {trouble}' if trouble else 'ok'}")
         return lines
 
 
 @asynccontextmanager
-async def _runners(settings: ExecutorSettings) -> AsyncIterator[tuple[EnvironmentStore, RunnerPools]]:
+async def _prepared(
+    settings: ExecutorSettings,
+) -> AsyncIterator[tuple[ExecutorApi, Bootstrap, EnvironmentStore, RunnerPools, ServedGateways]]:
     variables = {**_from_env_file(settings.env_file), **os.environ}
+    async with ExecutorApi(settings.url, settings.credentials) as api:
+        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        _require_version(known)
+        managed = ManagedConnections(known.project, own_gateways(variables))
+        async with _runners(settings, variables, managed) as (store, pools):
+            yield api, known, store, pools, ServedGateways(api, pools, managed)
+
+
+@asynccontextmanager
+async def _runners(
+    settings: ExecutorSettings, variables: dict[str, str], managed: ManagedConnections
+) -> AsyncIterator[tuple[EnvironmentStore, RunnerPools]]:
     scratch = settings.executor_scratch / f"tm-{os.getpid()}-{secrets.token_hex(3)}"
     scratch.mkdir(parents=True, mode=0o700)
     store = EnvironmentStore(settings.executor_cache, variables)
@@ -126,7 +136,7 @@ async def _runners(settings: ExecutorSettings) -> AsyncIterator[tuple[Environmen
         max_environments=settings.executor_max_python_environments,
         max_idle=settings.executor_max_idle_runners,
     )
-    pools = RunnerPools(store.hold, runner_variables(variables), scratch, limits)
+    pools = RunnerPools(store.hold, runner_variables(variables), scratch, limits, managed)
     try:
         try:
             await pools.start()
@@ -139,13 +149,13 @@ async def _runners(settings: ExecutorSettings) -> AsyncIterator[tuple[Environmen
 
 
 def _pythons(
-    api: ExecutorApi, store: EnvironmentStore, pools: RunnerPools, known: Bootstrap, gateways: list[Gateway]
+    api: ExecutorApi, store: EnvironmentStore, pools: RunnerPools, known: Bootstrap, served: ServedGateways
 ) -> Pythons:
     return Pythons(
         api,
         store,
         pools,
-        drivers=drivers_of({gateway.type for gateway in gateways}),
+        drivers=lambda: drivers_of(served.types),
         sqlmesh_version=known.sqlmesh_version,
         python_version=".".join(map(str, sys.version_info[:2])),
     )
@@ -168,52 +178,46 @@ def _require_version(known: Bootstrap) -> None:
         )
 
 
-async def _describe(pools: RunnerPools) -> tuple[list[Gateway], frozenset[OwnerKind]]:
-    async def no_state(method: str, _: bytes) -> bytes:
-        raise StateCallError(f"'{method}' is not for this task.", "SQLMeshError", retryable=False)
-
-    try:
-        async with pools.runner(Role.PLAN) as runner:
-            described = await runner.call("describe_gateways", {}, no_state)
-    except TaskFailedError as error:
-        first_line = str(error).strip().splitlines()[0]
-        if error.error_type != _WAREHOUSE_UNREACHABLE:
-            raise WrongSettingsError(f"The SQLMESH__… variables of this executor: {first_line}") from error
-        raise NotReachableError(
-            f"The warehouse cannot be reached: {first_line} (set by the variables SQLMESH__GATEWAYS__…)"
-        ) from error
-    notifies_of = frozenset(OwnerKind(kind) for kind in described["notifies_of"])
-    return [Gateway.model_validate(gateway) for gateway in described["gateways"]], notifies_of
-
-
-def _default(gateways: list[Gateway]) -> Gateway:
-    return next(gateway for gateway in gateways if gateway.is_default)
-
-
-def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap, gateways: list[Gateway]) -> ExecutorHeartbeat:
+def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap) -> ExecutorHeartbeat:
     return ExecutorHeartbeat(
         identity=identity,
         kind=kind,
         host=socket.gethostname(),
         version=version("tempomesh"),
         sqlmesh_version=known.sqlmesh_version,
-        gateways=gateways,
         python_environments=[OWN],
     )
 
 
 async def _report(
-    api: ExecutorApi, heartbeat: ExecutorHeartbeat, keeper: PythonKeeper, environments: EnvironmentReader
+    api: ExecutorApi,
+    heartbeat: ExecutorHeartbeat,
+    served: ServedGateways,
+    keeper: PythonKeeper,
+    environments: EnvironmentReader,
 ) -> None:
+    async def report() -> HeartbeatAnswer | None:
+        try:
+            return await api.register(await keeper.add_to(served.add_to(heartbeat)))
+        except (httpx.HTTPError, RefusedError) as error:
+            _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+            return None
+
+    async def follow(vault: str | None) -> None:
+        if await served.follow(vault):
+            # Whoever added a connection waits for somebody to serve it.
+            await report()
+
     async with asyncio.TaskGroup() as reading:
+        following: asyncio.Task[None] | None = None
         last: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
-            try:
-                answer = await api.register(await keeper.add_to(heartbeat))
-            except (httpx.HTTPError, RefusedError) as error:
-                _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+            answer = await report()
+            if answer is None:
                 continue
+            if following is None or following.done():
+                following = reading.create_task(follow(answer.connections))
             if last is None or last.done():
                 last = reading.create_task(_prepare(answer, keeper, environments))
 
@@ -228,12 +232,12 @@ def _activities(
     runners: RunnerCalls,
     pythons: Pythons,
     units: UnitEvaluations,
-    *,
-    notifies_of: Container[OwnerKind],
+    served: ServedGateways,
 ) -> RunnerBackedActivities:
     executions = Executions(api)
     bundles = UnitBundles(executions, units)
-    return RunnerBackedActivities(api, runners, pythons, executions, bundles, notifies_of=notifies_of)
+    tests = ConnectionTests(api, runners, served.managed)
+    return RunnerBackedActivities(api, runners, pythons, executions, bundles, tests, notifies_of=served.notifies_of)
 
 
 def _worker(

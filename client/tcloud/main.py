@@ -32,6 +32,7 @@ _OWN_COMMANDS = {
     "clients": ("tcloud.commands.identities:clients", "Services that may sign in: CI, executors, tools."),
     "accounts": ("tcloud.commands.identities:accounts", "People who may sign in."),
     "grants": ("tcloud.commands.grants:grants", "Grants: who may do what, and where."),
+    "connections": ("tcloud.commands.connections:connections", "Connections of gateways: add, list, test, delete."),
     "audit": ("tcloud.commands.audit:audit", "The audit log: who did what."),
     "project": ("tcloud.commands.project:project", "Projects that this machine knows by name."),
 }

@@ -1,11 +1,11 @@
-"""The warehouses of an executor: connections from `SQLMESH__GATEWAYS__…` variables, read as SQLMesh reads them."""
+"""The warehouses of an executor: connections from `SQLMESH__GATEWAYS__…` variables, and those of the vault."""
 
 import fcntl
 import logging
 import re
 import time
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from tempomesh_runner.cancellation import QueryCancellation
 from tempomesh_runner.configuration import config_from_environment
+from tempomesh_runner.connections import parse_connection
 
 __all__ = ["Gateways", "WarehouseUnreachableError"]
 
@@ -37,40 +38,67 @@ class WarehouseUnreachableError(SQLMeshError):
 class Gateways:
     """The gateways that this process can reach; nothing is opened before it is needed.
 
-    Raises:
-        ConfigError: If the variables name no gateway or an incomplete one.
+    Args:
+        own: Connections that this process was started with, by gateway.
+        managed: Connections of the project's vault, by gateway; of two for one gateway the process's own is taken.
+        default: The gateway that is meant where none is named; the first one if it is not among them.
     """
 
-    def __init__(self) -> None:
-        config = config_from_environment()
-        self._connections: dict[str, ConnectionConfig] = {
-            name.lower(): gateway.connection for name, gateway in config.gateways.items() if gateway.connection
-        }
-        if not self._connections:
-            raise ConfigError(
-                "This executor has no gateway: set SQLMESH__GATEWAYS__<NAME>__CONNECTION__TYPE and its fellows."
-            )
-        default = (config.default_gateway or "").lower()
-        self.default = default if default in self._connections else next(iter(self._connections))
+    def __init__(
+        self,
+        own: Mapping[str, ConnectionConfig],
+        managed: Mapping[str, dict[str, t.Any]] | None = None,
+        default: str = "",
+    ) -> None:
+        self._connections = dict(own)
+        self._unusable: dict[str, str] = {}
+        self._managed = {name for name in managed or {} if name not in own}
+        for name in sorted(self._managed):
+            try:
+                self._connections[name] = parse_connection((managed or {})[name])
+            except ConfigError as error:
+                # The others do not suffer from it.
+                self._unusable[name] = str(error)
+        self.default = default if default in self._connections else next(iter(self._connections), "")
         self._evaluators: dict[str, SnapshotEvaluator] = {}
         self.cancellation = QueryCancellation()
         """Of the queries of all gateways."""
 
-    def describe(self) -> list[dict[str, t.Any]]:
-        """What planners have to know of each gateway; asks each warehouse for its catalog.
+    @classmethod
+    def of_process(cls, managed: Mapping[str, dict[str, t.Any]]) -> t.Self:
+        """Those that the variables of this process name, and those of the project's vault.
 
         Raises:
-            WarehouseUnreachableError: If a warehouse does not answer; the gateway is named.
+            ConfigError: If the variables describe an incomplete connection.
         """
+        config = config_from_environment()
+        own = {name.lower(): gateway.connection for name, gateway in config.gateways.items() if gateway.connection}
+        return cls(own, managed, (config.default_gateway or "").lower())
+
+    def describe(self) -> dict[str, t.Any]:
+        """What planners have to know of each gateway; asks each warehouse for its catalog.
+
+        Returns:
+            `gateways`, and of the vault's those that cannot be used now, each with the reason, as `unusable`.
+
+        Raises:
+            WarehouseUnreachableError: If a warehouse of the process's own does not answer; the gateway is named.
+        """
+        unusable = dict(self._unusable)
+        answering = {}
         for name, adapter in self._adapters.items():
             try:
                 adapter.ping()
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                kind = self._connections[name].type_
-                raise WarehouseUnreachableError(f"gateway '{name}' ({kind}): {reason}") from error
-        catalogs = self._default_catalogs
-        return [
+                reason = f"gateway '{name}' ({self._connections[name].type_}): {reason}"
+                if name not in self._managed:
+                    raise WarehouseUnreachableError(reason) from error
+                unusable[name] = reason
+            else:
+                answering[name] = adapter
+        catalogs = _default_catalogs(answering)
+        gateways = [
             {
                 "name": name,
                 "type": connection.type_,
@@ -80,7 +108,9 @@ class Gateways:
                 "is_default": name == self.default,
             }
             for name, connection in self._connections.items()
+            if name in answering
         ]
+        return {"gateways": gateways, "unusable": unusable}
 
     def selected(self, gateway: str | None) -> str:
         """The gateway that is meant: the default one if none is named.
@@ -89,14 +119,16 @@ class Gateways:
             ConfigError: If this executor has no connection for it.
         """
         name = (gateway or self.default).lower()
-        if name not in self._connections:
-            known = ", ".join(self._connections)
-            raise ConfigError(f"This executor has no connection for gateway '{name}'; it has {known}.")
-        return name
+        if name in self._connections:
+            return name
+        if reason := self._unusable.get(name):
+            raise ConfigError(f"The connection of gateway '{name}' cannot be used on this executor: {reason}")
+        known = ", ".join(self._connections) or "none"
+        raise ConfigError(f"This executor has no connection for gateway '{name}'; it has {known}.")
 
     def default_catalog(self, gateway: str) -> str | None:
         """The catalog that names without one belong to."""
-        return self._default_catalogs.get(gateway)
+        return self._catalogs.get(gateway)
 
     def evaluator(self, gateway: str, correlation_id: CorrelationId) -> SnapshotEvaluator:
         """A snapshot evaluator whose queries carry a plan's or run's id; it shares the process's connections."""
@@ -152,7 +184,7 @@ class Gateways:
     @cached_property
     def _adapters(self) -> dict[str, EngineAdapter]:
         # Whichever gateway is selected, its threads may use any of the adapters.
-        concurrent_tasks = max(connection.concurrent_tasks for connection in self._connections.values())
+        concurrent_tasks = max((connection.concurrent_tasks for connection in self._connections.values()), default=1)
         adapters = {
             name: connection.create_engine_adapter(concurrent_tasks=concurrent_tasks)
             for name, connection in self._connections.items()
@@ -162,11 +194,15 @@ class Gateways:
         return adapters
 
     @cached_property
-    def _default_catalogs(self) -> dict[str, str]:
-        class Adapters:
-            engine_adapters = self._adapters
+    def _catalogs(self) -> dict[str, str]:
+        return _default_catalogs(self._adapters)
 
-        return BuiltInSchedulerConfig().get_default_catalog_per_gateway(t.cast(t.Any, Adapters()))
+
+def _default_catalogs(adapters: dict[str, EngineAdapter]) -> dict[str, str]:
+    class Adapters:
+        engine_adapters = adapters
+
+    return BuiltInSchedulerConfig().get_default_catalog_per_gateway(t.cast(t.Any, Adapters()))
 
 
 def _wait_for_strangers(path: Path, say: t.Callable[[str], None]) -> None:

@@ -77,6 +77,8 @@ def _child(address: str, authkey: bytes, command: dict[str, t.Any]) -> t.NoRetur
     output = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    # What a process has in memory, connections among it, is not to be left behind on a disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory(command.get("memory_limit"))
     code = 0
     try:
@@ -130,11 +132,15 @@ def _serve(executor: Connection) -> None:
     worker = Worker(call_state, lambda event: _send(executor, {"events": [event]}))
     end_on_sigterm(worker.cancel_queries)
     while (message := _receive(executor)) is not None:
+        if "connections" in message:
+            # Through the pipe and not among the variables, which others of this user can read in /proc.
+            worker.use_connections(message["connections"])
+            continue
         try:
             result = worker.run(message["task"], message["arguments"])
         except (Exception, SystemExit) as error:
-            traceback.print_exc()
-            _send(executor, {"failed": describe_error(error), "spoilt": worker.is_spoilt})
+            print(worker.hide(traceback.format_exc()), file=sys.stderr, flush=True)  # noqa: T201 (its log)
+            _send(executor, {"failed": worker.hide(describe_error(error)), "spoilt": worker.is_spoilt})
         else:
             _send(executor, {"done": result, "spoilt": worker.is_spoilt})
 

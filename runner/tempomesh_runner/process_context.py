@@ -1,8 +1,10 @@
 """What the tasks of one runner process share: state, snapshots, gateways, a console that relays."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
+from sqlmesh.core.config.loader import load_config_from_env
 from sqlmesh.core.scheduler import Scheduler
 from sqlmesh.core.snapshot import Snapshot, SnapshotEvaluator
 from sqlmesh.utils import CorrelationId
@@ -11,6 +13,7 @@ from sqlmesh.utils.errors import SQLMeshError
 from tempomesh_runner.configuration import config_from_environment
 from tempomesh_runner.console import Event, RelayConsole
 from tempomesh_runner.gateways import Gateways
+from tempomesh_runner.hiding import Hiding, secret_values
 from tempomesh_runner.notifications import Notifications
 from tempomesh_runner.snapshots import SnapshotStore
 from tempomesh_runner.state import RemoteStateSync, Transport
@@ -33,12 +36,20 @@ class ProcessContext:
     def __init__(self, transport: Transport, emit: Callable[[Event], None]):
         self.state = RemoteStateSync(transport)
         self.store = SnapshotStore(self.state, transport)
-        self.console = RelayConsole(emit)
+        self.console = RelayConsole(lambda event: emit(self.hide(event)))
+        self.managed: Mapping[str, dict[str, Any]] = {}
+        """Connections of the project's vault, by gateway; given once, before the first task."""
 
     @cached_property
     def gateways(self) -> Gateways:
         """The warehouses."""
-        return Gateways()
+        return Gateways.of_process(self.managed)
+
+    @cached_property
+    def hide(self) -> Hiding:
+        """Keeps the secrets of the connections out of what is told."""
+        own = load_config_from_env().get("gateways", {})
+        return Hiding(secret_values([*own.values(), *self.managed.values()]))
 
     @cached_property
     def notifications(self) -> Notifications:

@@ -119,7 +119,7 @@ def _audit(asked: _Asked) -> dict[str, t.Any]:
             audited = asked.evaluator.audit(snapshots[name], snapshots=snapshots, **times)
         except Exception as error:
             # Those before it have been audited: whoever asked is to see them first.
-            return {"results": results, "failed": {name: _one_line(error)}}
+            return {"results": results, "failed": {name: asked.context.hide(_one_line(error))}}
         results[name] = [
             {
                 "skipped": result.skipped,

@@ -10,6 +10,7 @@ from sqlmesh.utils.errors import SQLMeshError
 
 from tempomesh_runner import plans, queries, requirements, scheduling
 from tempomesh_runner.causes import encode_cause, is_retryable, message_of
+from tempomesh_runner.connection_tests import test_connection
 from tempomesh_runner.console import Event
 from tempomesh_runner.crons import remember_crons
 from tempomesh_runner.evaluation import UnitEvaluator
@@ -18,6 +19,12 @@ from tempomesh_runner.process_context import EnvironmentUpdatingError, ProcessCo
 from tempomesh_runner.state import Transport
 
 __all__ = ["Worker", "describe_error"]
+
+
+_TOLD = ("error", "log", "cause", "events")
+"""What of an evaluation's result people read."""
+
+Told = t.TypeVar("Told")
 
 
 class Worker:
@@ -45,6 +52,14 @@ class Worker:
             print(f"changed by a model: {', '.join(changed)}", file=sys.stderr)  # noqa: T201 (its log)
         return bool(changed)
 
+    def use_connections(self, managed: dict[str, dict[str, t.Any]]) -> None:
+        """Takes the connections of the project's vault, by gateway; before the first task."""
+        self._context.managed = managed
+
+    def hide(self, told: Told) -> Told:
+        """What is told without the secrets of connections."""
+        return self._context.hide(told)
+
     def cancel_queries(self) -> None:
         """Cancels what the current task has running in its warehouses; to be called from another thread."""
         # Gateways that were never used have nothing running, and are not to be made now.
@@ -61,11 +76,15 @@ class Worker:
         if task == "notify":
             self._context.notifications.notify(NotificationEvent(arguments["event"]), **arguments["details"])
             return {}
+        if task == "test_connection":
+            return test_connection(**arguments, say=self._context.console.log_status_update)
         with self._context.gateways.turn(self._context.console.log_status_update):
             match task:
                 case "describe_gateways":
+                    found = self._context.gateways.describe()
                     return {
-                        "gateways": self._context.gateways.describe(),
+                        "gateways": found["gateways"],
+                        "unusable": self.hide(found["unusable"]),
                         "notifies_of": self._context.notifications.subjects,
                     }
                 case "who_asks":
@@ -89,7 +108,8 @@ class Worker:
                 case "evaluate_unit":
                     evaluated = self._units.evaluate(**arguments)
                     self._has_run_code = evaluated.pop("has_code", False)
-                    return evaluated
+                    # Failures of models are results, and a driver's words are in them.
+                    return {**evaluated, **self.hide({name: evaluated[name] for name in _TOLD if name in evaluated})}
         raise SQLMeshError(f"This runner has no task '{task}'.")
 
 

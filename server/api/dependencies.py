@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from server.access import Access, Within, require
+from server.connections import Vault
 from server.crons import EnvironmentCrons
 from server.projects import Role
 from server.scheduling import ScheduledEnvironments
@@ -14,6 +15,7 @@ from tcloud.wire.grants import Action
 
 __all__ = [
     "Anyone",
+    "Connections",
     "Crons",
     "ExecutorOnly",
     "Machine",
@@ -38,6 +40,11 @@ Machine = Annotated[Access, Depends(require(*_MACHINES))]
 
 
 # Coroutines, though they wait for nothing: others are called in a thread, which costs a call of a unit a millisecond.
+async def _connections(request: Request) -> Vault:
+    vault: Vault = request.app.state.vault
+    return vault
+
+
 async def _crons(request: Request) -> EnvironmentCrons:
     crons: EnvironmentCrons = request.app.state.crons
     return crons
@@ -58,6 +65,7 @@ async def _temporal(request: Request) -> TemporalGateway:
     return temporal
 
 
+Connections = Annotated[Vault, Depends(_connections)]
 Crons = Annotated[EnvironmentCrons, Depends(_crons)]
 Scheduled = Annotated[ScheduledEnvironments, Depends(_scheduled)]
 Settings = Annotated[ServerSettings, Depends(_settings)]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request
 
 from server.api.dependencies import Anyone, ExecutorOnly
+from server.connections import vault_name
 from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
 from server.pythons import pythons_of_plans
@@ -70,6 +71,7 @@ def heartbeat(request: Request, body: ExecutorHeartbeat, access: ExecutorOnly) -
         scheduled = scheduled_plans(transaction, request.app.state.scheduled)
         return HeartbeatAnswer(
             scheduled=scheduled if body.kind is ExecutorKind.RUN else {},
+            connections=vault_name(transaction),
             python_environments=pythons_of_plans(transaction, scheduled.values()),
         )
 

@@ -15,6 +15,7 @@ from server.access import Access, Within, require
 from server.api.answers import json_body, problems
 from server.api.dependencies import ExecutorOnly, Settings, Temporal, WorkerOnly
 from server.audit_log import add_entry
+from server.connections import settle_candidate
 from server.database import Transaction
 from server.documents import DocumentKind, get_document, put_document
 from server.errors import ApiError
@@ -60,6 +61,8 @@ async def submit(
     """An apply executor answers. It takes `query` in the whole project, because a statement may read anything that the
     executor may; the janitor `plan` in the whole project, or in the one environment that it cleans up; to destroy a
     project takes `manage`."""
+    if request.kind is QueryKind.TEST_CONNECTION:
+        raise ApiError(422, "TM-REQUEST", "Connections are tested by `POST connections/{gateway}/test`.")
     if request.kind.is_housekeeping:
         access = replace(access, doing=f"janitor.{request.kind.value}")
     question = {
@@ -243,3 +246,6 @@ def _begin(access: Access, query_id: str) -> str | None:
 def _set_status(access: Access, query_id: str, status: Status, error: str | None) -> None:
     with access.database.transaction(access.project) as transaction:
         set_query_status(transaction, query_id, status, error)
+        found = one_query(transaction, query_id)
+        if found.kind is QueryKind.TEST_CONNECTION and found.status.is_final:
+            settle_candidate(transaction, found)

@@ -17,7 +17,7 @@ from server.database import Database
 from server.sealing import KeyRing, SealingError
 from server.signin.tables import signing_keys
 
-__all__ = ["SigningKeys"]
+__all__ = ["SigningKeys", "bound_to_key"]
 
 _log = structlog.get_logger(__name__)
 _ALGORITHM = "ES256"
@@ -108,7 +108,7 @@ class SigningKeys:
 
     def _readable(self, row: Any) -> ECKey | None:
         try:
-            private = self._ring.unseal(row.sealed_private_key, bound_to=_binding(row.key_id))
+            private = self._ring.unseal(row.sealed_private_key, bound_to=bound_to_key(row.key_id))
         except SealingError as error:
             _log.warning("signing_key_unreadable", key_id=row.key_id, error=str(error))
             return None
@@ -147,10 +147,11 @@ class SigningKeys:
         connection.execute(delete(signing_keys).where(signing_keys.c.key_id.in_(old)))
 
     def _sealed(self, key_id: str, key: ECKey) -> str:
-        return self._ring.seal(_text(key.as_dict(private=True)).encode(), bound_to=_binding(key_id))
+        return self._ring.seal(_text(key.as_dict(private=True)).encode(), bound_to=bound_to_key(key_id))
 
 
-def _binding(key_id: str) -> str:
+def bound_to_key(key_id: str) -> str:
+    """What the private part of a key is sealed for."""
     return f"signing-key/{key_id}"
 
 

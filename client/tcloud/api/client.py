@@ -16,6 +16,7 @@ from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.audit_log import AuditEntry
+from tcloud.wire.connections import Connection, ConnectionRequest, ConnectionTestRequest
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
 from tcloud.wire.grants import Grant, GrantRequest, Permissions
@@ -302,6 +303,27 @@ class Api:
     def forget_query(self, query_id: str) -> None:
         """Has the server throw away what was asked and answered."""
         self._send("DELETE", f"queries/{_segment(query_id)}")
+
+    def connections(self) -> list[Connection]:
+        """The connections of the project's vault, without what is in them."""
+        return self._many(Connection, "connections")
+
+    def connection(self, gateway: str) -> Connection:
+        """The connection of one gateway."""
+        return self._one(Connection, f"connections/{_segment(gateway)}")
+
+    def put_connection(self, gateway: str, request: ConnectionRequest) -> Query:
+        """Has an executor test a connection, which is kept if the test succeeds."""
+        return self._changed(Query, "PUT", f"connections/{_segment(gateway)}", request)
+
+    def test_connection(self, gateway: str, request: ConnectionTestRequest) -> Query:
+        """Has an executor test the connection of a gateway."""
+        return self._changed(Query, "POST", f"connections/{_segment(gateway)}/test", request)
+
+    def delete_connection(self, gateway: str, *, force: bool) -> Connection:
+        """Deletes the connection of a gateway."""
+        answer = self._send("DELETE", f"connections/{_segment(gateway)}", params={"force": force})
+        return understood(Connection.model_validate_json, answer, self.url)
 
     def import_state(self, file: bytes, *, replace: bool) -> None:
         """Imports a file of `sqlmesh state export`.

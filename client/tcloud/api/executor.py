@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.credentials import SignInError, as_credentials
+from tcloud.wire.connections import SealedConnection, SealedConnections
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -88,6 +89,14 @@ class ExecutorApi:
     async def register(self, heartbeat: ExecutorHeartbeat) -> HeartbeatAnswer:
         """Says that this executor lives, and what it serves."""
         return HeartbeatAnswer.model_validate_json(await self._post("executors", heartbeat))
+
+    async def connections(self) -> SealedConnections:
+        """The connections of the project's vault, with what opens them."""
+        return SealedConnections.model_validate_json(await self._send("GET", "sealed-connections"))
+
+    async def connection_to_test(self, query_id: str) -> SealedConnection:
+        """The connection that a query is to test."""
+        return SealedConnection.model_validate_json(await self._send("GET", f"queries/{query_id}/connection"))
 
     async def state(self, method: str, body: bytes) -> bytes:
         """One call of the state contract."""

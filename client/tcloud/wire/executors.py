@@ -36,6 +36,8 @@ class Gateway(BaseModel):
     default_catalog: str | None = None
     concurrent_tasks: int = 1
     is_default: bool = False
+    revision: str | None = None
+    """Of the connection, if it is the vault's; none if the executor brings its own."""
 
 
 class ExecutorHeartbeat(BaseModel):
@@ -62,6 +64,8 @@ class HeartbeatAnswer(BaseModel):
     scheduled: dict[str, str] = {}
     """The environments that are scheduled and not being changed, each with the id of the plan that it is of: told to
     run executors, which read them before their next tick."""
+    connections: str | None = None
+    """A name for what is in the vault: what has another one is to be read again. None from a server without a vault."""
     python_environments: list[str] = []
     """Keys of the Python environments of environments that are scheduled: every executor has them built."""
 

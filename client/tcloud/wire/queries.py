@@ -25,6 +25,8 @@ class QueryKind(StrEnum):
     CLEANUP = "cleanup"
     """Removes one environment that has expired."""
     DESTROY = "destroy"
+    TEST_CONNECTION = "test_connection"
+    """Tests a connection of the vault, or one that is to get there."""
 
     @property
     def is_housekeeping(self) -> bool:

@@ -139,7 +139,9 @@ EXECUTOR: list[tuple[dict[str, str], int, str]] = [
     ({"TCLOUD_TOKEN": ""}, 2, "No token: set TCLOUD_TOKEN"),
     ({"TCLOUD_TOKEN": "wrong"}, 3, "The token is not valid"),
     ({"TCLOUD_TOKEN": "developer"}, 3, "This token is not one of an executor or worker"),
-    ({}, 2, "This executor has no gateway: set SQLMESH__GATEWAYS__"),
+    # Without a gateway it waits for one of the vault; here, where no Temporal is, it comes no further than that.
+    ({}, 4, "Temporal at 127.0.0.1:1 cannot be reached"),
+    ({"SQLMESH__GATEWAYS__WH__CONNECTION__TYPE": "postgres"}, 2, "The SQLMESH__… variables of this executor: "),
     (
         {
             "SQLMESH__GATEWAYS__WH__CONNECTION__TYPE": "postgres",

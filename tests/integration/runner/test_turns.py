@@ -26,7 +26,7 @@ def test_it_is_waited_for(warehouse: Path) -> None:
             said.append(message)
             process.kill()
 
-        with Gateways().turn(say):
+        with Gateways.of_process({}).turn(say):
             assert len(said) == 1
     assert said[0].startswith(f"Waiting: {warehouse} is locked by ")
     assert f"(PID {process.pid})" in said[0]
@@ -37,6 +37,6 @@ def test_it_is_named_when_patience_ends(warehouse: Path, monkeypatch: pytest.Mon
     with (
         stranger(warehouse) as process,
         pytest.raises(ConfigError, match=rf"\(PID {process.pid}\): close it there, then try again"),
-        Gateways().turn(lambda _: None),
+        Gateways.of_process({}).turn(lambda _: None),
     ):
         raise AssertionError("it is not our turn")

@@ -1,6 +1,7 @@
 """What is wrong with the settings is said in one line, before anything is started."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -23,6 +24,7 @@ SETTINGS = {
         ({"TEMPOMESH_SERVER_PROJECTS": '["main"]'}, 2, "'main' is not a project"),
         ({"TEMPOMESH_SERVER_CODEC_KEYS": '{"one": "short"}'}, 2, "key 'one' is not base64 of 32 bytes"),
         ({"TEMPOMESH_SERVER_SECRET_KEYS": "{}"}, 2, "TEMPOMESH_SERVER_SECRET_KEYS: "),
+        ({"TEMPOMESH_SERVER_SECRET_KEYS_FILE": "x"}, 2, "SECRET_KEYS and SECRET_KEYS_FILE are both set: keep one"),
         ({}, 4, "PostgreSQL cannot be reached"),
     ],
 )
@@ -31,3 +33,25 @@ def test_a_server_that_cannot_start_says_why(changed: dict[str, str], exit_code:
     assert result.exit_code == exit_code
     assert line in result.output
     assert "secret" not in result.output
+
+
+def test_a_key_is_not_replaced_without_a_database() -> None:
+    result = CliRunner().invoke(server, ["rotate-key"], env=SETTINGS)
+    assert result.exit_code == 4
+    assert "PostgreSQL cannot be reached" in result.output
+
+
+def test_the_ring_of_keys_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    settings = {**SETTINGS, "TEMPOMESH_SERVER_SECRET_KEYS": None, "TEMPOMESH_SERVER_SECRET_KEYS_FILE": str(file)}
+    for content, line in (
+        (None, f"TEMPOMESH_SERVER_SECRET_KEYS_FILE: {file} cannot be read: No such file or directory"),
+        ("secret", f"TEMPOMESH_SERVER_SECRET_KEYS_FILE: {file} is not JSON"),
+        ('{"one": "short"}', "TEMPOMESH_SERVER_SECRET_KEYS: Value error, key 'one' is not base64 of 32 bytes"),
+        (SETTINGS["TEMPOMESH_SERVER_SECRET_KEYS"], "PostgreSQL cannot be reached"),
+    ):
+        if content is not None:
+            file.write_text(content)
+        result = CliRunner().invoke(server, env=settings)
+        assert line in result.output
+        assert "secret" not in result.output
