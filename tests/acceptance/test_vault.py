@@ -15,6 +15,7 @@ from psycopg2.extensions import encrypt_password
 
 from tests.acceptance.locks import held_up, waiting
 from tests.eventually import eventually
+from tests.fixtures.processes import run_executor
 from tests.fixtures.records import Records
 from tests.fixtures.stack import RunningStack
 
@@ -124,7 +125,11 @@ def test_its_password_is_nowhere(tempomesh_stack: RunningStack, tmp_path: Path) 
         assert result.returncode == code, said[-1]
         return result.stdout if code == 0 else result.stderr
 
-    with role_with_a_password(stack) as connection:
+    bare = run_executor(stack, tmp_path / "bare", {}, without="SQLMESH__")
+    with role_with_a_password(stack) as connection, bare as identity:
+        with stack.api() as api:
+            (without_any,) = [executor for executor in api.executors() if executor.identity == identity]
+            assert without_any.gateways == []
         file = tmp_path / "connection.yaml"
         add = ("connections", "add", GATEWAY, "-p", str(project), "--file", str(file))
         file.write_text(json.dumps({**connection, "password": WRONG}))
@@ -137,6 +142,8 @@ def test_its_password_is_nowhere(tempomesh_stack: RunningStack, tmp_path: Path) 
         kept = json.loads(tcloud(*add, "-o", "json"))
         assert (kept["gateway"], kept["type"], kept["default_catalog"]) == (GATEWAY, "postgres", GATEWAY)
         assert any(name.startswith("apply@") for name in kept["executors"]), kept
+        with stack.api() as api:
+            eventually(lambda: identity in api.connection(GATEWAY).executors, 30)
         refusal = tcloud("connections", "add", "warehouse", "--file", str(file), code=1)
         assert "brings the connection of gateway 'warehouse' itself" in refusal
 
@@ -168,6 +175,9 @@ def test_its_password_is_nowhere(tempomesh_stack: RunningStack, tmp_path: Path) 
 
         assert all(holds_none(text) for text in said)
         assert holds_none((tmp_path / "state").read_bytes())
+        log = (tmp_path / "bare").read_text()
+        assert holds_none(log)
+        assert log.count("no_connection_yet") == 1
         seen = 0
         for path in files_of(stack):
             with suppress(FileNotFoundError):
