@@ -33,7 +33,6 @@ from workflows.payloads import (
     UnitResult,
 )
 from workflows.plan_payloads import CatchUpRef, PlanNotice, PlanRef, PlanStages, StageRef, StageSummary
-from workflows.units import UnitsWorkflow
 
 __all__ = ["RunnerBackedActivities"]
 
@@ -117,13 +116,23 @@ class RunnerBackedActivities(ExecutorActivities):
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:
         async with beating():
-            report = _report_of(units)
+            report = self._report_of(units)
             return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
 
     @activity.defn
     async def answer_query(self, query: QueryInput) -> StageResult:
         async with beating():
             return await infrastructure_errors(self._answer_query(query.query_id))
+
+    def _report_of(self, units: UnitRef) -> Report:
+        async def report(reports: str, retry_waits: dict[int, float]) -> None:
+            # Not by a signal of its own: an executor's token lets it do its work, and tell workflows nothing.
+            progress = UnitProgress(bundle=units.bundle, reports=reports, retry_waits=retry_waits)
+            workflow_run_id = activity.info().workflow_run_id
+            assert workflow_run_id is not None  # noqa: S101 - units belong to a workflow
+            await self._api.tell_progress(units.execution_id, workflow_run_id, progress.model_dump_json().encode())
+
+        return report
 
     async def _notify_run(self, notice: RunNotice) -> None:
         event, error = notice.event, notice.error
@@ -318,17 +327,6 @@ def _limited_units(execution: Execution) -> list[LimitedUnits]:
             units.setdefault(unit.snapshot, []).append(number)
     limits = ((execution.snapshots[snapshot].concurrent_evaluations or 0, found) for snapshot, found in units.items())
     return [LimitedUnits(units=found, at_once=limit) for limit, found in limits if len(found) > limit]
-
-
-def _report_of(units: UnitRef) -> Report:
-    async def report(reports: str, retry_waits: dict[int, float]) -> None:
-        info = activity.info()
-        assert info.workflow_id is not None  # noqa: S101 - units belong to a workflow
-        handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
-        progress = UnitProgress(bundle=units.bundle, reports=reports, retry_waits=retry_waits)
-        await handle.signal(UnitsWorkflow.units_progress, progress)
-
-    return report
 
 
 def _final(error: TaskFailedError | RunnerCrashedError | PythonUnavailableError) -> str:

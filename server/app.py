@@ -42,6 +42,7 @@ from server.compression import GunzipRequests
 from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
+from server.edge.service import serve_edge
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
@@ -49,12 +50,15 @@ from server.identities import KnownTokens
 from server.memory import GiveBackMemory
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
-from server.projects import Project
+from server.projects import Project, Role
 from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
+from server.signing import ProcessSigner
 from server.temporal import TemporalGateway
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import EdgePass, TemporalTokens
 from server.waiting import keep_submitting
 
 __all__ = ["create_app"]
@@ -110,12 +114,28 @@ _TAGS = [
 ]
 
 
-def create_app(settings: ServerSettings, database: Database, projects: Sequence[Project]) -> FastAPI:
-    """Builds the application; whoever builds it owns the database and closes it."""
+def create_app(
+    settings: ServerSettings,
+    database: Database,
+    projects: Sequence[Project],
+    connection: TemporalConnection | None = None,
+) -> FastAPI:
+    """Builds the application; whoever builds it owns the database and closes it.
+
+    Args:
+        settings: What the server is told.
+        database: Its records, and SQLMesh's state.
+        projects: Those that it serves.
+        connection: How Temporal is reached; if not given, as Temporal's variables say.
+
+    Raises:
+        ValueError: If Temporal's variables mean nothing.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as background:
+        async with _edge(app), anyio.create_task_group() as background:
+            background.start_soon(app.state.temporal.keep_signed_in)
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
@@ -143,7 +163,10 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()
     app.state.scheduled = ScheduledEnvironments(settings.scheduled_environments)
-    app.state.temporal = TemporalGateway(settings)
+    app.state.connection = connection or TemporalConnection.load()
+    app.state.signer = ProcessSigner()
+    app.state.temporal_tokens = TemporalTokens(app.state.signer)
+    app.state.temporal = TemporalGateway(settings, app.state.connection, projects, app.state.temporal_tokens)
     app.state.releases = Releases(app.state.temporal)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(GiveBackMemory)
@@ -162,6 +185,26 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
     return app
+
+
+@asynccontextmanager
+async def _edge(app: FastAPI) -> AsyncIterator[None]:
+    settings: ServerSettings = app.state.settings
+    if settings.edge_port is None:
+        yield
+        return
+
+    async def bearer(token: str) -> EdgePass | None:
+        found: EdgePass | None = app.state.temporal_tokens.read_edge(token)
+        if found is None or found.project not in app.state.projects:
+            return None
+        # A token outlives what it was given for by minutes; what its bearer may do is asked with each call.
+        roles = await app.state.grants.roles(found.project, found.identity_id)
+        return found if Role.EXECUTOR in roles else None
+
+    address = f"{settings.edge_host}:{settings.edge_port}"
+    async with serve_edge(address, app.state.connection, bearer, lambda: app.state.temporal.token):
+        yield
 
 
 _health = APIRouter(tags=["health"])

@@ -61,7 +61,10 @@ def server() -> None:
             raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
-        app = create_app(settings, database, projects)
+        try:
+            app = create_app(settings, database, projects)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
         disable_analytics()
         # A request that waits for the interpreter should not wait for most of its own time: by default, 5 ms.
         sys.setswitchinterval(_SWITCH_SECONDS)

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,6 +42,8 @@ from workers.connections import (
     WrongSettingsError,
     bootstrap,
     connect_temporal,
+    is_renewed,
+    keep_signed_in,
 )
 from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
@@ -64,7 +67,7 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
     """
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
     async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        known = await bootstrap(partial(api.bootstrap, kind), settings.url, settings.start_patience)
         _require_version(known)
         gateways, notifies_of = await _describe(pools)
         client = await connect_temporal(known, identity)
@@ -81,6 +84,8 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
             asyncio.create_task(keeper.run()),
             asyncio.create_task(_report(api, heartbeat, keeper, EnvironmentReader(runners))),
         ]
+        if is_renewed(known):
+            background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
         try:
             async with _worker(kind, client, settings, concurrency, activities):
                 await api.register(heartbeat)
@@ -101,7 +106,7 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
         CannotStartError: At the first thing that is not.
     """
     async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        known = await bootstrap(partial(api.bootstrap, kind), settings.url, settings.start_patience)
         _require_version(known)
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
         await connect_temporal(known, f"{kind.value}-check")

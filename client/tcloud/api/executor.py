@@ -18,7 +18,7 @@ from tcloud.wire.executions import (
     UnitTurn,
     UnitTurns,
 )
-from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, HeartbeatAnswer
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, HeartbeatAnswer
 from tcloud.wire.plans import Plan
 from tcloud.wire.pythons import PinnedPython, PlanPython, PythonRequest
 from tcloud.wire.runs import Run, RunOptions
@@ -80,9 +80,9 @@ class ExecutorApi:
     ) -> None:
         await self._http.aclose()
 
-    async def bootstrap(self) -> Bootstrap:
-        """Where Temporal is, the keys of its payloads, and the server's SQLMesh version."""
-        return Bootstrap.model_validate_json(await self._send("GET", "bootstrap"))
+    async def bootstrap(self, kind: ExecutorKind) -> Bootstrap:
+        """Where Temporal is, a token for it, the keys of its payloads, and the server's SQLMesh version."""
+        return Bootstrap.model_validate_json(await self._send("GET", f"bootstrap?queue={kind.value}"))
 
     async def register(self, heartbeat: ExecutorHeartbeat) -> HeartbeatAnswer:
         """Says that this executor lives, and what it serves."""
@@ -163,6 +163,10 @@ class ExecutorApi:
     async def execution(self, execution_id: str) -> bytes:
         """An execution's document: the JSON of `Execution`."""
         return await self._send("GET", f"executions/{execution_id}")
+
+    async def tell_progress(self, execution_id: str, workflow_run_id: str, body: bytes) -> None:
+        """Tells the workflow of an execution how far a bundle has come: JSON of the workflow's signal."""
+        await self._send("POST", f"executions/{execution_id}/progress/{workflow_run_id}", body, _TURN_TIMEOUT_SECONDS)
 
     async def owner_events(self, owner_id: str, events: list[ConsoleEvent]) -> None:
         """Appends console events of a plan or run."""

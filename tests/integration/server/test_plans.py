@@ -17,7 +17,10 @@ from activities.schedules import EnvironmentSchedules
 from server.api.plans import Origin
 from server.plans import accept_plan, read_submission
 from server.projects import Project, Role
+from server.signing import ProcessSigner
 from server.temporal import TemporalGateway
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import TemporalTokens
 from server.waiting import submit_waiting
 from tcloud.api.control import ControlApi
 from tcloud.wire.plans import Plan
@@ -196,7 +199,8 @@ async def test_a_plan_that_temporal_lost_is_submitted_again(
             body = orjson.dumps(plan_json(plan_id))
             origin = Origin(**ORIGIN)
             accept_plan(transaction, read_submission(body), body, **origin.model_dump(), created_by="developer")
-    gateway = TemporalGateway(scheduled.settings)
+    connection = TemporalConnection(temporal.address)
+    gateway = TemporalGateway(scheduled.settings, connection, [project], TemporalTokens(ProcessSigner()))
     async with control_worker(scheduled, temporal, namespace) as client:
         for _ in range(2):
             await submit_waiting(scheduled.database, gateway, project, older_than=timedelta(0))
