@@ -50,6 +50,7 @@ class RunnerBackedActivities(ExecutorActivities):
         pythons: The Python environments that they live in.
         executions: The execution documents.
         units: Evaluates units.
+        gateways: The gateways that there are connections for here, in lower case.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
     """
 
@@ -61,6 +62,7 @@ class RunnerBackedActivities(ExecutorActivities):
         executions: Executions,
         units: UnitBundles,
         *,
+        gateways: Container[str],
         notifies_of: Container[OwnerKind] = (),
     ):
         self._api = api
@@ -68,6 +70,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self._pythons = pythons
         self._executions = executions
         self._units = units
+        self._gateways = gateways
         self._notifies_of = notifies_of
 
     @activity.defn
@@ -163,15 +166,16 @@ class RunnerBackedActivities(ExecutorActivities):
             "documents": built["documents"],
         }
         await self._api.put_stages(plan.plan_id, json.dumps(body).encode())
-        return PlanStages(stages=stages)
+        return PlanStages(stages=stages, gateway=record.gateway)
 
     async def _apply_stage(self, stage: StageRef) -> StageResult:
         record, arguments = await self._stage_arguments(stage)
         try:
-            await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
+            arguments["part"] = stage.gateway
+            applied = await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
         except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
-        return StageResult()
+        return StageResult(elsewhere=applied["elsewhere"])
 
     async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
         return await self._prepare_stage("prepare_backfill", stage, f"{stage.plan_id}.{stage.index}")
@@ -209,6 +213,8 @@ class RunnerBackedActivities(ExecutorActivities):
         ignores_pauses = bool(options.pop("ignore_pause", False))
         if not ignores_pauses and (reason := _pause_of(environment)):
             return UnitGraph(paused=reason)
+        if environment and environment.gateway and environment.gateway.lower() not in self._gateways:
+            return UnitGraph(elsewhere=environment.gateway)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
@@ -253,6 +259,8 @@ class RunnerBackedActivities(ExecutorActivities):
 
     async def _answer_query(self, query_id: str) -> StageResult:
         question = json.loads(await self._api.query(query_id))
+        if question["gateway"].lower() not in self._gateways:
+            return StageResult(elsewhere=[question["gateway"]])
         try:
             answered = await self._runners.plan_task("answer_query", question, query_id)
         except (TaskFailedError, RunnerCrashedError) as error:
@@ -297,6 +305,8 @@ class RunnerBackedActivities(ExecutorActivities):
             dependencies=[unit.dependencies for unit in execution.units],
             has_environment_statements=execution.has_environment_statements,
             limited=_limited_units(execution),
+            gateway=execution.gateway,
+            gateways=_units_by_gateway(execution),
         )
 
 
@@ -327,6 +337,16 @@ def _limited_units(execution: Execution) -> list[LimitedUnits]:
             units.setdefault(unit.snapshot, []).append(number)
     limits = ((execution.snapshots[snapshot].concurrent_evaluations or 0, found) for snapshot, found in units.items())
     return [LimitedUnits(units=found, at_once=limit) for limit, found in limits if len(found) > limit]
+
+
+def _units_by_gateway(execution: Execution) -> dict[str, list[int]]:
+    """The units of models whose gateway is not that of the execution."""
+    units: dict[str, list[int]] = {}
+    for number, unit in enumerate(execution.units):
+        gateway = execution.snapshots[unit.snapshot].gateway
+        if gateway and gateway.lower() != execution.gateway.lower() and unit.kind is not UnitKind.DUMMY:
+            units.setdefault(gateway.lower(), []).append(number)
+    return units
 
 
 def _final(error: TaskFailedError | RunnerCrashedError | PythonUnavailableError) -> str:

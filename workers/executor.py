@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +48,7 @@ from workers.connections import (
 from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
 from workers.settings import ExecutorSettings
+from workflows.interfaces import ExecutorQueue, queue_of
 
 __all__ = ["check_executor", "serve_executor"]
 
@@ -76,7 +77,7 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         pythons = _pythons(api, store, pools, known, gateways)
         runners = RunnerCalls(pythons, api)
         units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
+        activities = _activities(api, runners, pythons, units, gateways, notifies_of=notifies_of)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
         background = [
@@ -87,7 +88,9 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         if is_renewed(known):
             background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
         try:
-            async with _worker(kind, client, settings, concurrency, activities):
+            async with AsyncExitStack() as serving:
+                for queue, at_once in _queues(kind, settings, gateways).items():
+                    await serving.enter_async_context(_worker(queue, client, settings, at_once, activities))
                 await api.register(heartbeat)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
                 await (_until_idle(pools, stop) if once else stop.wait())
@@ -233,16 +236,28 @@ def _activities(
     runners: RunnerCalls,
     pythons: Pythons,
     units: UnitEvaluations,
+    gateways: list[Gateway],
     *,
     notifies_of: Container[OwnerKind],
 ) -> RunnerBackedActivities:
     executions = Executions(api)
     bundles = UnitBundles(executions, units)
-    return RunnerBackedActivities(api, runners, pythons, executions, bundles, notifies_of=notifies_of)
+    here = frozenset(gateway.name.lower() for gateway in gateways)
+    return RunnerBackedActivities(api, runners, pythons, executions, bundles, gateways=here, notifies_of=notifies_of)
+
+
+def _queues(kind: ExecutorKind, settings: ExecutorSettings, gateways: list[Gateway]) -> dict[str, int]:
+    """The queues that are served, each with how much is at work of it at a time."""
+    of_kind = ExecutorQueue(kind.value)
+    own = {
+        queue_of(of_kind, gateway.name): settings.executor_concurrency or gateway.concurrent_tasks
+        for gateway in gateways
+    }
+    return {queue_of(of_kind, None): own[queue_of(of_kind, _default(gateways).name)], **own}
 
 
 def _worker(
-    kind: ExecutorKind,
+    queue: str,
     client: Client,
     settings: ExecutorSettings,
     concurrency: int,
@@ -250,7 +265,7 @@ def _worker(
 ) -> Worker:
     return Worker(
         client,
-        task_queue=kind.value,
+        task_queue=queue,
         activities=[
             activities.build_stages,
             activities.apply_stage,

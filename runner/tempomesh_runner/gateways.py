@@ -56,6 +56,11 @@ class Gateways:
         self.cancellation = QueryCancellation()
         """Of the queries of all gateways."""
 
+    @property
+    def names(self) -> t.Collection[str]:
+        """The gateways that there are connections for, in lower case."""
+        return self._connections.keys()
+
     def describe(self) -> list[dict[str, t.Any]]:
         """What planners have to know of each gateway; asks each warehouse for its catalog.
 
