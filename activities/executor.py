@@ -8,6 +8,7 @@ from typing import Any
 from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
+from activities.discretion import NO_ROWS
 from activities.executions import Executions
 from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
@@ -17,6 +18,7 @@ from tcloud.wire.environments import Environment
 from tcloud.wire.executions import ConsoleEvent, Execution, OwnerKind, UnitKind
 from tcloud.wire.plans import Plan
 from tcloud.wire.policies import EvaluationPolicy
+from tcloud.wire.queries import QueryKind
 from tcloud.wire.statuses import Status
 from workflows.interfaces import ExecutorActivities
 from workflows.payloads import (
@@ -261,6 +263,8 @@ class RunnerBackedActivities(ExecutorActivities):
         question = json.loads(await self._api.query(query_id))
         if question["gateway"].lower() not in self._gateways:
             return StageResult(elsewhere=[question["gateway"]])
+        if self._runners.keeps_home and not QueryKind(question["kind"]).is_housekeeping:
+            return StageResult(error=NO_ROWS)
         try:
             answered = await self._runners.plan_task("answer_query", question, query_id)
         except (TaskFailedError, RunnerCrashedError) as error:

@@ -195,7 +195,7 @@ async def _edge(app: FastAPI) -> AsyncIterator[None]:
         return
 
     async def bearer(token: str) -> EdgePass | None:
-        found: EdgePass | None = app.state.temporal_tokens.read_edge(token)
+        found: EdgePass | None = await app.state.temporal_tokens.read_edge(token)
         if found is None or found.project not in app.state.projects:
             return None
         # A token outlives what it was given for by minutes; what its bearer may do is asked with each call.

@@ -1,4 +1,4 @@
-"""Signed tokens: who signs them, and whether a token was signed here."""
+"""Signed tokens: who signs them, and what a token says that was signed here."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,13 +14,16 @@ _ALGORITHM = "ES256"
 
 
 class TokenSigner(Protocol):
-    """Signs claims, and reads what it has signed."""
+    """Signs claims, and reads what it has signed. It may ask a database: not to be called from an event loop."""
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """A JWT with these claims."""
+    def refresh(self) -> None:
+        """To be called before `sign`."""
 
-    def claims(self, token: str) -> Mapping[str, Any] | None:
-        """The claims of a token that was signed here and has not expired; None of any other."""
+    def sign(self, claims: Mapping[str, Any], *, kind: str = "JWT") -> str:
+        """A token with these claims; `kind` is what its header says as `typ`."""
+
+    def verify_with_new_keys(self, token: str) -> dict[str, Any] | None:
+        """The claims of a token that was signed here; None of any other. Whether it has expired is not looked at."""
 
 
 class ProcessSigner:
@@ -29,15 +32,16 @@ class ProcessSigner:
     def __init__(self) -> None:
         self._key = ECKey.generate_key("P-256", auto_kid=True)
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        """A JWT with these claims."""
-        return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid}, dict(claims), self._key)
+    def refresh(self) -> None:
+        """Nothing: there is one key."""
 
-    def claims(self, token: str) -> Mapping[str, Any] | None:
-        """The claims of a token that was signed here and has not expired; None of any other."""
+    def sign(self, claims: Mapping[str, Any], *, kind: str = "JWT") -> str:
+        """A token with these claims."""
+        return jwt.encode({"alg": _ALGORITHM, "kid": self._key.kid, "typ": kind}, dict(claims), self._key)
+
+    def verify_with_new_keys(self, token: str) -> dict[str, Any] | None:
+        """The claims of a token that was signed here."""
         try:
-            found = jwt.decode(token, self._key, algorithms=[_ALGORITHM]).claims
-            jwt.JWTClaimsRegistry(exp={"essential": True}).validate(found)
+            return jwt.decode(token, self._key, algorithms=[_ALGORITHM]).claims
         except (JoseError, ValueError):
             return None
-        return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from fastapi.concurrency import run_in_threadpool
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -140,7 +141,7 @@ class TemporalGateway:
         """Shows Temporal a fresh token in good time, for as long as it is not cancelled."""
         while self._tokens is not None:
             await asyncio.sleep(self._tokens.lifetime.total_seconds() / 2)
-            self._token = self._fresh_token()
+            self._token = await run_in_threadpool(self._fresh_token)
             for client in self._clients.values():
                 client.api_key = self.token
 

@@ -75,8 +75,15 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
         pythons = _pythons(api, store, pools, known, gateways)
-        runners = RunnerCalls(pythons, api)
-        units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
+        runners = RunnerCalls(pythons, api, keeps_home=settings.executor_keep_home)
+        units = UnitEvaluations(
+            TurnQueue(api),
+            runners,
+            leases,
+            identity,
+            settings.executor_evaluation_timeout,
+            keeps_home=settings.executor_keep_home,
+        )
         activities = _activities(api, runners, pythons, units, gateways, notifies_of=notifies_of)
         heartbeat = _heartbeat(kind, identity, known, gateways)
         keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)

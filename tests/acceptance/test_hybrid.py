@@ -18,11 +18,13 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
+from activities.discretion import KEPT, NO_ROWS
 from stack.children import ChildSpec
 from stack.gateways import connection_variables
 from stack.ports import free_ports
 from stack.processes import tcloud_command
 from tcloud.api.client import Api
+from tcloud.api.events import End
 from tcloud.wire.executors import ExecutorKind
 from tcloud.wire.queries import QueryKind, QueryRequest
 from tcloud.wire.runs import RunOptions
@@ -52,6 +54,7 @@ gateways:
   office: {scheduler: {type: cloud}}
   home: {scheduler: {type: cloud}}
 default_gateway: office
+gateway_managed_virtual_layer: true
 model_defaults: {dialect: postgres, start: 2025-01-01, cron: '@daily'}
 """
 MODELS = {
@@ -144,8 +147,9 @@ def test_gateways_at_home_and_at_the_office_in_one_plan(
         for kind in ExecutorKind:
             at_home = connection_variables("home", home.connection)
             at_office = connection_variables("office", office.connection)
-            start(f"office-{kind}", ["executor", kind], {**_sign_in(url, "executor"), **trust, **at_office})
-            start(f"home-{kind}", ["executor", kind], {**_sign_in(url, "executor"), **trust, **at_home})
+            signed_in = {**_sign_in(url, "executor"), **trust}
+            start(f"office-{kind}", ["executor", kind], {**signed_in, **at_office})
+            start(f"home-{kind}", ["executor", kind], {**signed_in, **at_home, "TCLOUD_EXECUTOR_KEEP_HOME": "true"})
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(root))
@@ -164,17 +168,11 @@ def test_gateways_at_home_and_at_the_office_in_one_plan(
             ended = {e.model.split('"')[-2]: e.status for e in api.run(run.run_id).evaluations or []}
             assert ended == {"bought": "success", "patients": "success", "visits": "success"}
 
-            for gateway, sql, value in (("home", "SELECT 42 AS n", 42), ("office", "SELECT 43 AS n", 43)):
-                query = QueryRequest(
-                    query_id=uuid4().hex,
-                    kind=QueryKind.FETCH,
-                    gateway=gateway,
-                    arguments={"method": "fetchall", "sql": sql},
-                )
-                api.submit_query(query)
-                for _ in api.query_events(query.query_id):
-                    pass
-                assert api.query_answer(query.query_id) == {"rows": [[value]]}
+            assert _asked(api, "office", "SELECT 43 AS n") == (None, {"rows": [[43]]})
+            assert _asked(api, "home", "SELECT 42 AS n") == (NO_ROWS, None)
+            told = {e.model.split('"')[-2]: e.log or "" for e in api.run_evaluations(run.run_id)}
+            assert "amount" in told["bought"]
+            assert told["patients"] == f"{KEPT.capitalize()}."
 
             asyncio.run(_attack(url, root, root.read_bytes(), namespace))
             # Of the other project, the same executors know nothing, and their tokens are good for nothing there.
@@ -239,6 +237,16 @@ def _tcloud(folder: Path, environment: Mapping[str, str]) -> subprocess.Complete
         check=False,
         timeout=120,
     )
+
+
+def _asked(api: Api, gateway: str, sql: str) -> tuple[str | None, object]:
+    query = QueryRequest(
+        query_id=uuid4().hex, kind=QueryKind.FETCH, gateway=gateway, arguments={"method": "fetchall", "sql": sql}
+    )
+    api.submit_query(query)
+    *_, end = api.query_events(query.query_id)
+    assert isinstance(end, End)
+    return end.error_message, api.query_answer(query.query_id) if end.status == "success" else None
 
 
 def _served(api: Api) -> list[str]:
