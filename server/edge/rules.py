@@ -9,15 +9,16 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 from temporalio.api.enums.v1 import TaskQueueKind
-from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     GetSystemInfoRequest,
     PollActivityTaskQueueRequest,
     RecordActivityTaskHeartbeatRequest,
+    RecordWorkerHeartbeatRequest,
     RespondActivityTaskCanceledRequest,
     RespondActivityTaskCompletedRequest,
     RespondActivityTaskFailedRequest,
+    ShutdownWorkerRequest,
 )
 
 from server.temporal_tokens import EdgePass
@@ -65,14 +66,28 @@ def _own_description(request: DescribeNamespaceRequest, bearer: EdgePass) -> str
 
 
 def _own_poll(request: PollActivityTaskQueueRequest, bearer: EdgePass) -> str | None:
-    return _own_namespace(request, bearer) or _own_queue(request.task_queue, bearer)
+    queue = request.task_queue
+    if queue.normal_name or queue.kind not in _KINDS:
+        return "This token is good for no sticky task queue."
+    return _own_namespace(request, bearer) or _own_queue(queue.name, bearer)
 
 
-def _own_queue(queue: TaskQueue, bearer: EdgePass) -> str | None:
+def _own_report(request: RecordWorkerHeartbeatRequest, bearer: EdgePass) -> str | None:
+    refusals = (_own_queue(heartbeat.task_queue, bearer) for heartbeat in request.worker_heartbeat)
+    return _own_namespace(request, bearer) or next(filter(None, refusals), None)
+
+
+def _own_shutdown(request: ShutdownWorkerRequest, bearer: EdgePass) -> str | None:
+    if request.sticky_task_queue:
+        return "This token is good for no sticky task queue."
+    named = {request.task_queue, request.worker_heartbeat.task_queue} - {""}
+    return _own_namespace(request, bearer) or next(filter(None, (_own_queue(name, bearer) for name in named)), None)
+
+
+def _own_queue(name: str, bearer: EdgePass) -> str | None:
     own = bearer.kind.value
-    is_own = queue.name == own or queue.name.startswith(f"{own}/")
-    if not is_own or queue.normal_name or queue.kind not in _KINDS:
-        return f"This token is not good for the task queue '{queue.name}'."
+    if name != own and not name.startswith(f"{own}/"):
+        return f"This token is not good for the task queue '{name}'."
     return None
 
 
@@ -90,6 +105,8 @@ ALLOWED = _table(
         (RespondActivityTaskFailedRequest, _own_namespace),
         (RespondActivityTaskCanceledRequest, _own_namespace),
         (RecordActivityTaskHeartbeatRequest, _own_namespace),
+        (RecordWorkerHeartbeatRequest, _own_report),
+        (ShutdownWorkerRequest, _own_shutdown),
     ]
 )
 """By path: the request's type, and what has to be true of one."""

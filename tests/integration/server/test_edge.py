@@ -19,6 +19,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import TaskQueueKind
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.worker.v1 import WorkerHeartbeat
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
@@ -30,9 +31,11 @@ from temporalio.api.workflowservice.v1 import (
     PollWorkflowTaskQueueRequest,
     QueryWorkflowRequest,
     RecordActivityTaskHeartbeatRequest,
+    RecordWorkerHeartbeatRequest,
     RespondActivityTaskCompletedByIdRequest,
     RespondActivityTaskCompletedRequest,
     RespondActivityTaskFailedRequest,
+    ShutdownWorkerRequest,
     StartWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
 )
@@ -222,6 +225,11 @@ async def test_what_is_not_an_executors_is_refused_by_method_namespace_and_queue
         ("RespondActivityTaskCompleted", completed),
         ("RespondActivityTaskFailed", RespondActivityTaskFailedRequest(namespace=theirs, task_token=b"any")),
         ("RecordActivityTaskHeartbeat", RecordActivityTaskHeartbeatRequest(namespace=theirs, task_token=b"any")),
+        ("RecordWorkerHeartbeat", _report(theirs, "apply")),
+        ("RecordWorkerHeartbeat", _report(mine, "apply", "control")),
+        ("ShutdownWorker", ShutdownWorkerRequest(namespace=theirs, task_queue="apply")),
+        ("ShutdownWorker", ShutdownWorkerRequest(namespace=mine, task_queue="control")),
+        ("ShutdownWorker", ShutdownWorkerRequest(namespace=mine, sticky_task_queue="apply")),
         ("PollActivityTaskQueue", b"\xff\xff"),
         ("/temporal.api.operatorservice.v1.OperatorService/ListNexusEndpoints", b""),
         ("/temporal.api.operatorservice.v1.OperatorService/DeleteNamespace", b""),
@@ -241,6 +249,8 @@ async def test_what_is_not_an_executors_is_refused_by_method_namespace_and_queue
         PERMISSION_DENIED
     )
     assert await edge.call("DescribeNamespace", DescribeNamespaceRequest(namespace=mine), token)
+    assert await edge.call("RecordWorkerHeartbeat", _report(mine, "apply", "apply/warehouse"), token) == b""
+    assert await edge.call("ShutdownWorker", ShutdownWorkerRequest(namespace=mine, task_queue="apply"), token) == b""
 
 
 async def test_without_an_executors_token_nothing_is_answered(edge: Edge) -> None:
@@ -331,6 +341,11 @@ def _poll(
 ) -> PollActivityTaskQueueRequest:
     queue = TaskQueue(name=name, kind=kind, normal_name=normal_name)
     return PollActivityTaskQueueRequest(namespace=namespace, task_queue=queue, identity="attacker")
+
+
+def _report(namespace: str, *queues: str) -> RecordWorkerHeartbeatRequest:
+    heartbeats = [WorkerHeartbeat(worker_instance_key="any", task_queue=queue) for queue in queues]
+    return RecordWorkerHeartbeatRequest(namespace=namespace, worker_heartbeat=heartbeats)
 
 
 def _schedule() -> Schedule:
