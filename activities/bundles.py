@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
 
+import httpx
 import structlog
-from temporalio.service import RPCError
 
 from activities.executions import Executions
 from activities.units import UnitEvaluations
@@ -252,9 +252,10 @@ class _Bundle:
             letters = "".join(self._reports.values())
             try:
                 await self._report(letters, dict(self._retry_waits))
-            except RPCError as error:
+            except (httpx.HTTPError, RefusedError) as error:
                 # It is told at the end of the bundle, then.
-                _log.warning("progress_not_reported", execution_id=self._execution.execution_id, reason=str(error))
+                reason = str(error) or type(error).__name__
+                _log.warning("progress_not_reported", execution_id=self._execution.execution_id, reason=reason)
 
         if len(self._reports) == 1:
             yield

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from activities.discretion import discreet_events
 from tcloud.api.executor import ExecutorApi
 from tcloud.wire.executions import ConsoleEvent
 
@@ -22,9 +23,11 @@ class ConsoleEvents:
     Args:
         api: The server.
         owner_id: The plan or run.
+        keeps_home: Whether only names, counts and times are sent.
     """
 
-    def __init__(self, api: ExecutorApi, owner_id: str):
+    def __init__(self, api: ExecutorApi, owner_id: str, *, keeps_home: bool = False):
+        self._keeps_home = keeps_home
         self._api = api
         self._owner_id = owner_id
         self._gathered: list[ConsoleEvent] = []
@@ -33,7 +36,8 @@ class ConsoleEvents:
 
     async def append(self, events: list[dict[str, Any]]) -> None:
         """Takes events; whatever kept earlier ones from the server is raised here, or when the task is over."""
-        self._gathered.extend(ConsoleEvent.model_validate(event) for event in events)
+        told = [ConsoleEvent.model_validate(event) for event in events]
+        self._gathered.extend(discreet_events(told) if self._keeps_home else told)
         if self._sending is not None and self._sending.done():
             self._sending.result()
             self._sending = None

@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.bundles import Report, UnitBundles
 from activities.connections import ConnectionTests
+from activities.discretion import NO_ROWS
 from activities.executions import Executions
 from activities.pythons import Pythons, Say, WhoAsks
 from activities.runner_calls import RunnerCalls, beating, infrastructure_errors
@@ -35,7 +36,6 @@ from workflows.payloads import (
     UnitResult,
 )
 from workflows.plan_payloads import CatchUpRef, PlanNotice, PlanRef, PlanStages, StageRef, StageSummary
-from workflows.units import UnitsWorkflow
 
 __all__ = ["RunnerBackedActivities"]
 
@@ -55,6 +55,7 @@ class RunnerBackedActivities(ExecutorActivities):
         executions: The execution documents.
         units: Evaluates units.
         connection_tests: Tests connections of the vault.
+        gateways: The gateways that there are connections for here, in lower case.
         notifies_of: Whether the configuration here names somebody to be notified of runs, of plans.
     """
 
@@ -67,6 +68,7 @@ class RunnerBackedActivities(ExecutorActivities):
         units: UnitBundles,
         connection_tests: ConnectionTests,
         *,
+        gateways: Container[str],
         notifies_of: Container[OwnerKind] = (),
     ):
         self._api = api
@@ -75,6 +77,7 @@ class RunnerBackedActivities(ExecutorActivities):
         self._executions = executions
         self._units = units
         self._connection_tests = connection_tests
+        self._gateways = gateways
         self._notifies_of = notifies_of
 
     @activity.defn
@@ -123,13 +126,23 @@ class RunnerBackedActivities(ExecutorActivities):
     @activity.defn
     async def evaluate(self, units: UnitRef) -> UnitResult:
         async with beating():
-            report = _report_of(units)
+            report = self._report_of(units)
             return await infrastructure_errors(self._units.evaluate(units, report, activity.is_worker_shutdown))
 
     @activity.defn
     async def answer_query(self, query: QueryInput) -> StageResult:
         async with beating():
             return await infrastructure_errors(self._answer_query(query.query_id))
+
+    def _report_of(self, units: UnitRef) -> Report:
+        async def report(reports: str, retry_waits: dict[int, float]) -> None:
+            # Not by a signal of its own: an executor's token lets it do its work, and tell workflows nothing.
+            progress = UnitProgress(bundle=units.bundle, reports=reports, retry_waits=retry_waits)
+            workflow_run_id = activity.info().workflow_run_id
+            assert workflow_run_id is not None  # noqa: S101 - units belong to a workflow
+            await self._api.tell_progress(units.execution_id, workflow_run_id, progress.model_dump_json().encode())
+
+        return report
 
     async def _notify_run(self, notice: RunNotice) -> None:
         event, error = notice.event, notice.error
@@ -160,15 +173,16 @@ class RunnerBackedActivities(ExecutorActivities):
             "documents": built["documents"],
         }
         await self._api.put_stages(plan.plan_id, json.dumps(body).encode())
-        return PlanStages(stages=stages)
+        return PlanStages(stages=stages, gateway=record.gateway)
 
     async def _apply_stage(self, stage: StageRef) -> StageResult:
         record, arguments = await self._stage_arguments(stage)
         try:
-            await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
+            arguments["part"] = stage.gateway
+            applied = await self._runners.plan_task("apply_stage", arguments, stage.plan_id, record.python_environment)
         except (TaskFailedError, RunnerCrashedError, PythonUnavailableError) as error:
             return StageResult(error=_final(error))
-        return StageResult()
+        return StageResult(elsewhere=applied["elsewhere"])
 
     async def _prepare_backfill(self, stage: StageRef) -> UnitGraph:
         return await self._prepare_stage("prepare_backfill", stage, f"{stage.plan_id}.{stage.index}")
@@ -206,6 +220,8 @@ class RunnerBackedActivities(ExecutorActivities):
         ignores_pauses = bool(options.pop("ignore_pause", False))
         if not ignores_pauses and (reason := _pause_of(environment)):
             return UnitGraph(paused=reason)
+        if environment and environment.gateway and environment.gateway.lower() not in self._gateways:
+            return UnitGraph(elsewhere=environment.gateway)
         arguments = {
             "run_id": run_id,
             "execution_id": execution_id,
@@ -250,9 +266,15 @@ class RunnerBackedActivities(ExecutorActivities):
 
     async def _answer_query(self, query_id: str) -> StageResult:
         question = json.loads(await self._api.query(query_id))
+        kind = QueryKind(question["kind"])
+        is_test = kind is QueryKind.TEST_CONNECTION
+        if not is_test and question["gateway"].lower() not in self._gateways:
+            return StageResult(elsewhere=[question["gateway"]])
+        if not is_test and self._runners.keeps_home and not kind.is_housekeeping:
+            return StageResult(error=NO_ROWS)
         asked = QueryPython.model_validate(question.pop("python", {}))
         try:
-            if (kind := QueryKind(question["kind"])) is QueryKind.TEST_CONNECTION:
+            if is_test:
                 answered = await self._connection_tests.test(query_id)
             else:
                 if kind.is_housekeeping:
@@ -313,6 +335,8 @@ class RunnerBackedActivities(ExecutorActivities):
             dependencies=[unit.dependencies for unit in execution.units],
             has_environment_statements=execution.has_environment_statements,
             limited=_limited_units(execution),
+            gateway=execution.gateway,
+            gateways=_units_by_gateway(execution),
         )
 
 
@@ -345,15 +369,14 @@ def _limited_units(execution: Execution) -> list[LimitedUnits]:
     return [LimitedUnits(units=found, at_once=limit) for limit, found in limits if len(found) > limit]
 
 
-def _report_of(units: UnitRef) -> Report:
-    async def report(reports: str, retry_waits: dict[int, float]) -> None:
-        info = activity.info()
-        assert info.workflow_id is not None  # noqa: S101 - units belong to a workflow
-        handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
-        progress = UnitProgress(bundle=units.bundle, reports=reports, retry_waits=retry_waits)
-        await handle.signal(UnitsWorkflow.units_progress, progress)
-
-    return report
+def _units_by_gateway(execution: Execution) -> dict[str, list[int]]:
+    """The units of models whose gateway is not that of the execution."""
+    units: dict[str, list[int]] = {}
+    for number, unit in enumerate(execution.units):
+        gateway = execution.snapshots[unit.snapshot].gateway
+        if gateway and gateway.lower() != execution.gateway.lower() and unit.kind is not UnitKind.DUMMY:
+            units.setdefault(gateway.lower(), []).append(number)
+    return units
 
 
 def _final(error: TaskFailedError | RunnerCrashedError | PythonUnavailableError) -> str:

@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import httpx
+import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.console_events import ConsoleEvents
+from activities.discretion import discreet_crash, discreet_failure
 from activities.pythons import Pythons
 from activities.snapshots import Snapshots
-from envmanager.errors import PythonUnavailableError, TaskFailedError, ZygoteFailedError
+from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from envmanager.pool import Role, Runner, StateCallError
 from tcloud.api.executor import ExecutorApi, RefusedError
 from tcloud.wire.executions import Execution
@@ -22,6 +24,7 @@ __all__ = ["RunnerCalls", "beating", "infrastructure_errors"]
 
 Result = TypeVar("Result")
 
+_log = structlog.get_logger(__name__)
 _HEARTBEAT_SECONDS = 4.0
 _GET_PLAN = "get_plan"
 _GET_SNAPSHOTS = "get_snapshots"
@@ -33,11 +36,13 @@ class RunnerCalls:
     Args:
         pythons: The processes, by the keys of their environments; None is the executor's own interpreter.
         api: The server, with this executor's token: a runner never sees it.
+        keeps_home: Whether texts are told to this executor's own log only.
     """
 
-    def __init__(self, pythons: Pythons, api: ExecutorApi):
+    def __init__(self, pythons: Pythons, api: ExecutorApi, *, keeps_home: bool = False):
         self._pythons = pythons
         self._api = api
+        self.keeps_home = keeps_home
         self._snapshots = Snapshots(api)
 
     async def plan_task(
@@ -49,14 +54,22 @@ class RunnerCalls:
             TaskFailedError, RunnerCrashedError: As the runner's call does.
             PythonUnavailableError: If there is no such Python environment here, and it cannot be built.
         """
-        events = ConsoleEvents(self._api, owner_id)
+        events = ConsoleEvents(self._api, owner_id, keeps_home=self.keeps_home)
         async with self._pythons.runner(Role.PLAN, python) as runner, events.delivered():
             try:
                 return await runner.call(task, arguments, self._state, events.append)
             except TaskFailedError as error:
                 if error.retryable:
                     _drop_connections(runner)
-                raise
+                if not self.keeps_home:
+                    raise
+                _log.warning("kept_at_home", task=task, error=str(error), owner_id=owner_id)
+                raise discreet_failure(error) from None
+            except RunnerCrashedError as error:
+                if not self.keeps_home:
+                    raise
+                _log.warning("kept_at_home", task=task, error=str(error), owner_id=owner_id)
+                raise discreet_crash(error) from None
 
     async def once(self, task: str, arguments: dict[str, Any], owner_id: str) -> dict[str, Any]:
         """Runs a task in a process that gets no other one, because of what it was given.

@@ -11,6 +11,7 @@ import httpx
 import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
+from activities.discretion import discreet_finish
 from activities.leases import LeaseKeeper, LeaseLostError
 from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
@@ -44,6 +45,7 @@ class UnitEvaluations:
         leases: Keeps the claims of what is in flight.
         executor: This executor's identity.
         timeout: After how long an evaluation is stopped of which its project says nothing; None for never.
+        keeps_home: Whether texts are told to this executor's own log only.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class UnitEvaluations:
         leases: LeaseKeeper,
         executor: str,
         timeout: timedelta | None = None,
+        *,
+        keeps_home: bool = False,
     ):
         self._turns = turns
         self._runners = runners
         self._leases = leases
         self._executor = executor
         self._timeout = timeout
+        self._keeps_home = keeps_home
 
     async def prepare(self, execution: Execution) -> None:
         """Has what the units of an execution need be there; may take minutes, in which nothing is claimed yet.
@@ -128,7 +133,12 @@ class UnitEvaluations:
                 "retryable": error.retryable,
             }
         finish = _finish(started.evaluation_id, started.fence, outcome)
-        if finish.status is Status.FAILED and _may_differ(outcome):
+        may_differ = _may_differ(outcome)
+        if self._keeps_home:
+            if finish.error_message is not None:
+                log.warning("kept_at_home", error=finish.error_message, evaluation_log=finish.log)
+            finish = discreet_finish(finish)
+        if finish.status is Status.FAILED and may_differ:
             snapshot = execution.snapshots[execution.units[unit].snapshot]
             if retried < snapshot.retries:
                 finish = _tried_again(finish, snapshot, retried)

@@ -47,6 +47,7 @@ from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
 from server.denials import Denials, DeniedError
+from server.edge.service import serve_edge
 from server.errors import ApiError, UnexpectedErrors
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
@@ -55,7 +56,7 @@ from server.lost_workflows import keep_ending_lost
 from server.memory import GiveBackMemory
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
-from server.projects import Project
+from server.projects import Project, Role
 from server.releases import Releases
 from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
@@ -67,6 +68,8 @@ from server.signin.expiring import keep_forgetting
 from server.signin.provider import provider_client
 from server.signin.service import SignIn
 from server.temporal import TemporalGateway
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import EdgePass, TemporalTokens
 from server.waiting import keep_submitting
 
 __all__ = ["create_app"]
@@ -129,12 +132,28 @@ _TAGS = [
 ]
 
 
-def create_app(settings: ServerSettings, database: Database, projects: Sequence[Project]) -> FastAPI:
-    """Builds the application; whoever builds it owns the database and closes it."""
+def create_app(
+    settings: ServerSettings,
+    database: Database,
+    projects: Sequence[Project],
+    connection: TemporalConnection | None = None,
+) -> FastAPI:
+    """Builds the application; whoever builds it owns the database and closes it.
+
+    Args:
+        settings: What the server is told.
+        database: Its records, and SQLMesh's state.
+        projects: Those that it serves.
+        connection: How Temporal is reached; if not given, as Temporal's variables say.
+
+    Raises:
+        ValueError: If Temporal's variables mean nothing.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as background:
+        async with _edge(app), anyio.create_task_group() as background:
+            background.start_soon(app.state.temporal.keep_signed_in)
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_ending_lost, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
@@ -170,7 +189,9 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.state.crons = EnvironmentCrons()
     app.state.promoted = PromotedSnapshots()
     app.state.scheduled = ScheduledEnvironments(settings.scheduled_environments)
-    app.state.temporal = TemporalGateway(settings)
+    app.state.connection = connection or TemporalConnection.load()
+    app.state.temporal_tokens = TemporalTokens(app.state.sign_in.issuer.keys)
+    app.state.temporal = TemporalGateway(settings, app.state.connection, projects, app.state.temporal_tokens)
     app.state.releases = Releases(app.state.temporal)
     app.add_middleware(UnexpectedErrors)
     app.add_middleware(GiveBackMemory)
@@ -193,6 +214,26 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
     return app
+
+
+@asynccontextmanager
+async def _edge(app: FastAPI) -> AsyncIterator[None]:
+    settings: ServerSettings = app.state.settings
+    if settings.edge_port is None:
+        yield
+        return
+
+    async def bearer(token: str) -> EdgePass | None:
+        found: EdgePass | None = await app.state.temporal_tokens.read_edge(token)
+        if found is None or found.project not in app.state.projects:
+            return None
+        # A token outlives what it was given for by minutes; what its bearer may do is asked with each call.
+        permissions = await app.state.grants.of(found.project, found.identity_id)
+        return found if Role.EXECUTOR in permissions.machine_roles else None
+
+    address = f"{settings.edge_host}:{settings.edge_port}"
+    async with serve_edge(address, app.state.connection, bearer, lambda: app.state.temporal.token):
+        yield
 
 
 _health = APIRouter(tags=["health"], dependencies=[Depends(open_to_all)])

@@ -158,7 +158,10 @@ def _serve() -> None:
     from server.app import create_app
 
     with open_database(settings) as (database, projects):
-        app = create_app(settings, database, projects)
+        try:
+            app = create_app(settings, database, projects)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
         disable_analytics()
         # A request that waits for the interpreter should not wait for most of its own time: by default, 5 ms.
         sys.setswitchinterval(_SWITCH_SECONDS)

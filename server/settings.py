@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from limits import parse
@@ -56,12 +56,16 @@ class ServerSettings(BaseSettings):
     """Port to listen on."""
     database_url: SecretStr
     """PostgreSQL, as SQLAlchemy spells it: `postgresql+psycopg2://user:password@host/database`."""
-    temporal_address: str = "127.0.0.1:7233"
-    """Temporal's frontend, `host:port`; also told to executors, unless `temporal_public_address` is set."""
     temporal_public_address: str | None = None
-    """Temporal's frontend as executors reach it."""
-    temporal_tls: bool = False
-    """Whether Temporal's frontend is spoken to with TLS."""
+    """`host:port` at which executors reach Temporal, or the edge in front of it; the server's own if not set."""
+    temporal_public_tls: bool = True
+    """Whether there is TLS at `temporal_public_address`."""
+    temporal_tokens: bool = False
+    """Whether Temporal's authorizer takes tokens that this server signs: whoever calls Temporal then gets some."""
+    edge_host: str = "127.0.0.1"
+    """Address on which the edge listens for gRPC."""
+    edge_port: int | None = None
+    """Port of the edge; without one there is none, and executors call Temporal itself."""
     temporal_ui_url: str | None = None
     """Address of Temporal's Web UI, for links."""
     projects: list[str]
@@ -161,3 +165,9 @@ class ServerSettings(BaseSettings):
         except SealingError as error:
             raise ValueError(str(error)) from error
         return keys
+
+    @model_validator(mode="after")
+    def _names_its_edge(self) -> Self:
+        if self.edge_port is not None and self.temporal_public_address is None:
+            raise ValueError("TEMPORAL_PUBLIC_ADDRESS has to say where executors reach the edge of EDGE_PORT")
+        return self

@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from fastapi.concurrency import run_in_threadpool
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -31,6 +32,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from server.errors import ApiError
 from server.projects import Project
 from server.settings import ServerSettings
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import TemporalTokens
+from tcloud.wire.executions import Execution, OwnerKind
 from tcloud.wire.executors import ControlWorker
 from tcloud.wire.queries import Query
 from tcloud.wire.runs import Run, RunOptions
@@ -38,10 +42,11 @@ from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE
-from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput
+from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput, UnitProgress
 from workflows.plan_payloads import PlanRef
 from workflows.query import QueryWorkflow
 from workflows.run import RunWorkflow
+from workflows.units import UnitsWorkflow
 
 __all__ = ["KeptSchedule", "TemporalGateway"]
 
@@ -61,6 +66,9 @@ _LONG_POLL = timedelta(minutes=2)
 _MEMO_MODELS = 20
 """Selected models that a memo names: it travels with every listing of workflows."""
 
+_SERVER = "server"
+"""The server's own name in its tokens."""
+
 _NO_ANSWER = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
@@ -79,13 +87,25 @@ class TemporalGateway:
     """Temporal, one namespace for each project; connected when it is first needed.
 
     Args:
-        settings: Where Temporal is, and the keys of its payloads.
+        settings: The keys of its payloads, and whether it takes the server's tokens.
+        connection: Where Temporal is.
+        projects: Whose namespaces are called.
+        tokens: Who issues the server's tokens.
 
     Every method raises `ApiError` 503 if Temporal cannot be reached.
     """
 
-    def __init__(self, settings: ServerSettings):
-        self._settings = settings
+    def __init__(
+        self,
+        settings: ServerSettings,
+        connection: TemporalConnection,
+        projects: Iterable[Project],
+        tokens: TemporalTokens,
+    ):
+        self._connection = connection
+        self._projects = tuple(projects)
+        self._tokens = tokens if settings.temporal_tokens else None
+        self._token = self._fresh_token()
         keys = {key_id: base64.b64decode(key.get_secret_value()) for key_id, key in settings.codec_keys.items()}
         self._converter = data_converter(keys)
         self._clients: dict[Project, Client] = {}
@@ -97,18 +117,33 @@ class TemporalGateway:
         assert self._converter.payload_codec is not None  # noqa: S101 - it was made with one
         return self._converter.payload_codec
 
+    @property
+    def token(self) -> str | None:
+        """What the server shows to Temporal: an API key, or a token that it has signed itself; None if neither."""
+        return self._connection.api_key or self._token
+
     async def client(self, project: Project) -> Client:
         """The client of a project's namespace."""
         async with self._lock:
             if project not in self._clients:
                 async with self._reached():
                     self._clients[project] = await Client.connect(
-                        self._settings.temporal_address,
+                        self._connection.address,
                         namespace=project.namespace,
                         data_converter=self._converter,
-                        tls=self._settings.temporal_tls,
+                        tls=self._connection.tls,
+                        api_key=self.token,
+                        rpc_metadata=self._connection.metadata,
                     )
             return self._clients[project]
+
+    async def keep_signed_in(self) -> None:
+        """Shows Temporal a fresh token in good time, for as long as it is not cancelled."""
+        while self._tokens is not None:
+            await asyncio.sleep(self._tokens.lifetime.total_seconds() / 2)
+            self._token = await run_in_threadpool(self._fresh_token)
+            for client in self._clients.values():
+                client.api_key = self.token
 
     async def is_healthy(self, project: Project) -> bool:
         """Whether the project's frontend answers now."""
@@ -284,6 +319,25 @@ class TemporalGateway:
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
         await self._unless_gone(handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT))
 
+    async def tell_progress(
+        self, project: Project, execution: Execution, workflow_run_id: str, progress: UnitProgress
+    ) -> None:
+        """Tells the plan or run of an execution how far one of its bundles has come; one that is over need not know.
+
+        Args:
+            project: Whose namespace it is.
+            execution: The execution.
+            workflow_run_id: Temporal's id of the very workflow that gave the bundle out: the next one numbers anew.
+            progress: What the bundle says.
+        """
+        workflow_id = (
+            _run_workflow_id(execution.owner_id)
+            if execution.owner_kind is OwnerKind.RUN
+            else _plan_workflow_id(execution.environment, execution.owner_id)
+        )
+        handle = (await self.client(project)).get_workflow_handle(workflow_id, run_id=workflow_run_id)
+        await self._unless_gone(handle.signal(UnitsWorkflow.units_progress, progress, rpc_timeout=_CALL_TIMEOUT))
+
     async def schedules(self, project: Project) -> list[KeptSchedule]:
         """The schedules of all environments."""
         client = await self.client(project)
@@ -313,6 +367,9 @@ class TemporalGateway:
         """Forgets the clients, so that their connections close before the loop does."""
         self._clients.clear()
 
+    def _fresh_token(self) -> str | None:
+        return self._tokens.for_frontend(self._projects, _SERVER) if self._tokens is not None else None
+
     async def _unless_gone(self, call: Awaitable[None]) -> bool:
         """Says something to a workflow or schedule; False if Temporal has none of that id, or it is over."""
         async with self._reached():
@@ -329,13 +386,13 @@ class TemporalGateway:
         try:
             yield
         except (RPCError, RuntimeError, TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            _log.warning("temporal_unreachable", address=self._settings.temporal_address, error=str(error))
+            _log.warning("temporal_unreachable", address=self._connection.address, error=str(error))
             refused = isinstance(error, RPCError) and error.status not in _NO_ANSWER
             what = f"refused ({error})" if refused else "does not answer"
             raise ApiError(
                 503,
                 "TM-TEMPORAL",
-                f"Temporal at {self._settings.temporal_address} {what}, so nothing was done: try again once it serves.",
+                f"Temporal at {self._connection.address} {what}, so nothing was done: try again once it serves.",
             ) from error
 
 
@@ -374,6 +431,10 @@ def _environment_id(environment: str) -> str:
 
 def _query_workflow_id(query: Query) -> str:
     return JANITOR if query.kind.is_housekeeping else f"query/{query.query_id}"
+
+
+def _plan_workflow_id(environment: str, plan_id: str) -> str:
+    return f"plan/{environment}/{plan_id}"
 
 
 def _run_workflow_id(run_id: str) -> str:

@@ -16,11 +16,12 @@ __all__ = ["Child", "ChildSpec", "clean_environment"]
 
 POLL_SECONDS = 0.1
 
-OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
+OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__", "TEMPORAL_")
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of this process without what configures Tempomesh or SQLMesh: a child gets exactly its own."""
+    """The environment of this process without what configures Tempomesh, SQLMesh or Temporal's clients: a child gets
+    exactly its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIXES)}
 
 

@@ -99,7 +99,9 @@ def server_spec(data: DataDir, addresses: Addresses, credentials: Credentials) -
             "TEMPOMESH_SERVER_HOST": addresses.host,
             "TEMPOMESH_SERVER_PORT": str(addresses.port),
             "TEMPOMESH_SERVER_DATABASE_URL": addresses.database_url,
-            "TEMPOMESH_SERVER_TEMPORAL_ADDRESS": addresses.temporal,
+            "TEMPORAL_ADDRESS": addresses.temporal,
+            # Whatever the user's own profile of Temporal says is not about this one.
+            "TEMPORAL_CONFIG_FILE": os.devnull,
             "TEMPOMESH_SERVER_TEMPORAL_UI_URL": addresses.temporal_ui,
             # The Web UI has no token to send, and the address bar may say either name of the loopback.
             "TEMPOMESH_SERVER_CODEC_OPEN_TO_LOOPBACK": "true",

@@ -14,7 +14,7 @@ from tests.distribution import Distribution, place_of
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.stack", "tests.fixtures.temporal"]
 
-OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__")
+OWN_PREFIXES = ("TCLOUD_", "TEMPOMESH_", "SQLMESH__", "TEMPORAL_")
 _FOLDER = pytest.StashKey[Path]()
 
 

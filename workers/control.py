@@ -14,7 +14,7 @@ from activities.control import ServerBackedControlActivities
 from activities.schedules import EnvironmentSchedules, MaintenanceSchedule
 from tcloud.api.control import ControlApi
 from workers.binding import ActivityLogs
-from workers.connections import bootstrap, connect_temporal
+from workers.connections import bootstrap, connect_temporal, is_renewed, keep_signed_in
 from workers.settings import WorkerSettings
 from workflows.environment import EnvironmentWorkflow
 from workflows.interfaces import CONTROL_QUEUE
@@ -66,15 +66,17 @@ async def serve_control(settings: WorkerSettings, stop: asyncio.Event) -> None:
             interceptors=[ActivityLogs()],
         )
         async with worker:
+            background = [asyncio.create_task(keep_signed_in(client, api.bootstrap))] if is_renewed(known) else []
             maintenance = MaintenanceSchedule(client, settings.maintenance_interval)
             await _ensure_maintenance(maintenance)
-            keeping = asyncio.create_task(maintenance.keep())
+            background.append(asyncio.create_task(maintenance.keep()))
             try:
                 _log.info("ready", queue=CONTROL_QUEUE, project=known.project, identity=identity)
                 await stop.wait()
                 _log.info("stopping")
             finally:
-                keeping.cancel()
+                for task in background:
+                    task.cancel()
 
 
 async def _ensure_maintenance(schedule: MaintenanceSchedule) -> None:

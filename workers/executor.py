@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,11 +41,15 @@ from workers.connections import (
     WrongSettingsError,
     bootstrap,
     connect_temporal,
+    is_renewed,
+    keep_signed_in,
 )
 from workers.pythons import PythonKeeper
+from workers.queues import GatewayQueues
 from workers.reading import EnvironmentReader
 from workers.served import ServedGateways, own_gateways
 from workers.settings import ExecutorSettings
+from workflows.interfaces import ExecutorQueue, queue_of
 
 __all__ = ["check_executor", "serve_executor"]
 
@@ -62,33 +67,49 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with _prepared(settings) as (api, known, store, pools, served):
+    async with _prepared(kind, settings) as (api, known, store, pools, served):
         await served.start()
         client = await connect_temporal(known, identity)
         leases = LeaseKeeper(api, identity)
         concurrency = settings.executor_concurrency or served.concurrent_tasks
         pythons = _pythons(api, store, pools, known, served)
-        runners = RunnerCalls(pythons, api)
-        units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
+        runners = RunnerCalls(pythons, api, keeps_home=settings.executor_keep_home)
+        units = UnitEvaluations(
+            TurnQueue(api),
+            runners,
+            leases,
+            identity,
+            settings.executor_evaluation_timeout,
+            keeps_home=settings.executor_keep_home,
+        )
         activities = _activities(api, runners, pythons, units, served)
         heartbeat = _heartbeat(kind, identity, known)
+        worker = partial(_worker, client, settings, activities)
+        queues = GatewayQueues(kind, worker, settings.executor_concurrency)
         keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
         background = [
             asyncio.create_task(leases.run()),
             asyncio.create_task(keeper.run()),
-            asyncio.create_task(_report(api, heartbeat, served, keeper, EnvironmentReader(runners))),
+            asyncio.create_task(_report(api, heartbeat, served, queues, keeper, EnvironmentReader(runners))),
         ]
+        if is_renewed(known):
+            background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
         try:
-            async with _worker(kind, client, settings, concurrency, activities):
+            async with worker(queue_of(ExecutorQueue(kind.value), None), concurrency):
+                await queues.follow(served.gateways)
                 await api.register(served.add_to(heartbeat))
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
                 await (_until_idle(pools, stop) if once else stop.wait())
                 _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
                 with suppress(httpx.HTTPError, RefusedError):
                     await api.register(served.add_to(heartbeat).model_copy(update={"status": "stopping"}))
+                # All of them at once: each may take all of the grace.
+                ending = asyncio.create_task(queues.close())
+            await ending
         finally:
             for task in background:
                 task.cancel()
+            await queues.close()
 
 
 async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list[str]:
@@ -97,7 +118,7 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
     Raises:
         CannotStartError: At the first thing that is not.
     """
-    async with _prepared(settings) as (_, known, store, _, served):
+    async with _prepared(kind, settings) as (_, known, store, _, served):
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
         await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
@@ -111,11 +132,11 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
 
 @asynccontextmanager
 async def _prepared(
-    settings: ExecutorSettings,
+    kind: ExecutorKind, settings: ExecutorSettings
 ) -> AsyncIterator[tuple[ExecutorApi, Bootstrap, EnvironmentStore, RunnerPools, ServedGateways]]:
     variables = {**_from_env_file(settings.env_file), **os.environ}
     async with ExecutorApi(settings.url, settings.credentials) as api:
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+        known = await bootstrap(partial(api.bootstrap, kind), settings.url, settings.start_patience)
         _require_version(known)
         managed = ManagedConnections(known.project, own_gateways(variables))
         async with _runners(settings, variables, managed) as (store, pools):
@@ -193,6 +214,7 @@ async def _report(
     api: ExecutorApi,
     heartbeat: ExecutorHeartbeat,
     served: ServedGateways,
+    queues: GatewayQueues,
     keeper: PythonKeeper,
     environments: EnvironmentReader,
 ) -> None:
@@ -204,7 +226,9 @@ async def _report(
             return None
 
     async def follow(vault: str | None) -> None:
-        if await served.follow(vault):
+        is_changed = await served.follow(vault)
+        await queues.follow(served.gateways)
+        if is_changed:
             # Whoever added a connection waits for somebody to serve it.
             await report()
 
@@ -237,19 +261,17 @@ def _activities(
     executions = Executions(api)
     bundles = UnitBundles(executions, units)
     tests = ConnectionTests(api, runners, served.managed)
-    return RunnerBackedActivities(api, runners, pythons, executions, bundles, tests, notifies_of=served.notifies_of)
+    return RunnerBackedActivities(
+        api, runners, pythons, executions, bundles, tests, gateways=served, notifies_of=served.notifies_of
+    )
 
 
 def _worker(
-    kind: ExecutorKind,
-    client: Client,
-    settings: ExecutorSettings,
-    concurrency: int,
-    activities: RunnerBackedActivities,
+    client: Client, settings: ExecutorSettings, activities: RunnerBackedActivities, queue: str, concurrency: int
 ) -> Worker:
     return Worker(
         client,
-        task_queue=kind.value,
+        task_queue=queue,
         activities=[
             activities.build_stages,
             activities.apply_stage,

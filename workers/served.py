@@ -60,6 +60,10 @@ class ServedGateways:
         """Of what the executor's configuration notifies somebody."""
         self._tried_at = 0.0
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a connection for a gateway, by its name in lower case."""
+        return any(gateway.name.lower() == name for gateway in self.gateways)
+
     async def start(self) -> None:
         """Reads the vault and asks the warehouses.
 

@@ -67,11 +67,13 @@ class ExecutorSettings(WorkerSettings):
     env_file: Path | None = None
     """A `.env` file with SQLMESH__ variables; variables of the process win over it."""
     executor_concurrency: int | None = Field(default=None, ge=1)
-    """Units evaluated at a time; by default the default gateway's `concurrent_tasks`."""
+    """Units of a gateway evaluated at a time; by default the gateway's `concurrent_tasks`."""
     executor_grace: timedelta = timedelta(seconds=20)
     """How long work in flight may go on after SIGTERM; what is not done by then is handed back."""
     executor_evaluation_timeout: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
     """After how long an evaluation is stopped whose project sets no limit; by default never."""
+    executor_keep_home: bool = False
+    """Whether texts of queries, logs and errors stay in this executor's own log, and questions for rows are refused."""
     executor_max_tasks_per_runner: int = 500
     """After so many evaluations a runner process is replaced."""
     executor_max_runner_memory_bytes: int = 900_000_000

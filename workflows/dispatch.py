@@ -14,7 +14,7 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from workflows.interfaces import ExecutorActivities, ExecutorQueue
+from workflows.interfaces import ExecutorActivities, ExecutorQueue, queue_of
 from workflows.payloads import UnitGraph, UnitProgress, UnitRef, UnitReport, UnitResult, Walk
 from workflows.policies import EVALUATION
 from workflows.walk import UnitWalk
@@ -49,14 +49,14 @@ _MAX_EVENTS = 40_000
 
 
 class UnitDispatch:
-    """Hands bundles of ready units to the executors of a queue, until none is left.
+    """Hands bundles of ready units to the executors of a kind that have their gateway, until none is left.
 
     A bundle is not repeated by Temporal but given out again from here: only what is left of it, and each unit that was
     in trouble by itself, so that one that kills its executor takes no other along.
 
     Args:
         environment: The environment that is planned or run.
-        queue: Whose executors evaluate.
+        queue: Which executors evaluate.
     """
 
     def __init__(self, environment: str, queue: ExecutorQueue):
@@ -189,6 +189,7 @@ class UnitDispatch:
             self._ended.append(task)
 
     async def _evaluate(self, number: int, bundle: list[int]) -> None:
+        assert self._units is not None  # noqa: S101 - `run` sets it before anything is in flight
         try:
             result = await workflow.execute_activity_method(
                 ExecutorActivities.evaluate,
@@ -199,7 +200,7 @@ class UnitDispatch:
                     units=bundle,
                     retried={unit: self._retried[unit] for unit in bundle if self._retried[unit]},
                 ),
-                task_queue=self._queue,
+                task_queue=queue_of(self._queue, self._units.gateway(bundle[0])),
                 **EVALUATION,
             )
         except ActivityError as error:

@@ -38,7 +38,15 @@ from workflows.plan_payloads import (
     StageStatus,
 )
 
-__all__ = ["CONTROL_QUEUE", "JANITOR", "MAINTENANCE", "ControlActivities", "ExecutorActivities", "ExecutorQueue"]
+__all__ = [
+    "CONTROL_QUEUE",
+    "JANITOR",
+    "MAINTENANCE",
+    "ControlActivities",
+    "ExecutorActivities",
+    "ExecutorQueue",
+    "queue_of",
+]
 
 CONTROL_QUEUE = "control"
 """Task queue of workflows and of activities that touch only the control plane."""
@@ -55,6 +63,14 @@ class ExecutorQueue(StrEnum):
 
     RUN = "run"
     APPLY = "apply"
+
+
+def queue_of(kind: ExecutorQueue, gateway: str | None) -> str:
+    """The queue of executors that have a connection for a gateway; that of all executors of the kind without one.
+
+    Every executor serves the queue of its kind, and one more for each of its gateways.
+    """
+    return f"{kind.value}/{gateway.lower()}" if gateway else kind.value
 
 
 class ExecutorActivities(ABC):

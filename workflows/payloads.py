@@ -127,6 +127,8 @@ class StageResult(BaseModel):
     error: ErrorText | None = None
     paused: ErrorText | None = None
     """Why statements of a run were left out: the environment is paused."""
+    elsewhere: list[str] = []
+    """Gateways for which that executor has no connection: what is to be done there is still to be done."""
 
 
 class LimitedUnits(BaseModel):
@@ -150,6 +152,12 @@ class UnitGraph(BaseModel):
     has_environment_statements: bool = False
     has_notifications: bool = False
     """Somebody is to be notified of the run."""
+    gateway: str | None = None
+    """Where what is not of another gateway is evaluated."""
+    gateways: dict[str, list[int]] = {}
+    """Units of models that have a gateway of their own, by its name."""
+    elsewhere: str | None = None
+    """The gateway to prepare it at: the executor that was asked has no connection for it."""
     limited: list[LimitedUnits] = []
     """Units of models whose evaluations have a limit, where there are more units than that."""
     error: ErrorText | None = None

@@ -7,9 +7,9 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue, queue_of
     from workflows.notices import give_notice
-    from workflows.payloads import EnvironmentRef, ExecutionRef, UnitState, Walk
+    from workflows.payloads import EnvironmentRef, ExecutionRef, StageResult, UnitState, Walk
     from workflows.plan_payloads import (
         CatchUpRef,
         PlanInput,
@@ -116,19 +116,18 @@ class PlanWorkflow(UnitsWorkflow):
         ref = StageRef(environment=plan.environment, plan_id=plan.plan_id, index=stage.index)
         match stage.kind:
             case StageKind.SINGLE:
-                return await self._apply_single(ref)
+                return await self._apply_single(stages, ref)
             case StageKind.BACKFILL:
                 return await self._backfill(plan, stages, ref, resumed)
             case StageKind.PROMOTION:
                 return await self._promote(plan, stages, ref, resumed)
 
-    async def _apply_single(self, stage: StageRef) -> str | None:
-        result = await workflow.execute_activity_method(
-            ExecutorActivities.apply_stage,
-            stage,
-            task_queue=ExecutorQueue.APPLY,
-            **PLANNING,
-        )
+    async def _apply_single(self, stages: PlanStages, stage: StageRef) -> str | None:
+        result = await _apply_at(stages.gateway, stage)
+        for gateway in result.elsewhere:
+            if result.error:
+                break
+            result = await _apply_at(gateway, stage.model_copy(update={"gateway": gateway}))
         return result.error
 
     async def _backfill(self, plan: PlanInput, stages: PlanStages, stage: StageRef, resumed: Walk | None) -> str | None:
@@ -137,7 +136,7 @@ class PlanWorkflow(UnitsWorkflow):
             graph = await workflow.execute_activity_method(
                 ExecutorActivities.prepare_backfill,
                 stage,
-                task_queue=ExecutorQueue.APPLY,
+                task_queue=queue_of(ExecutorQueue.APPLY, stages.gateway),
                 **PLANNING,
             )
             if graph.error:
@@ -160,7 +159,7 @@ class PlanWorkflow(UnitsWorkflow):
                 graph = await workflow.execute_activity_method(
                     ExecutorActivities.prepare_catch_up,
                     CatchUpRef(**stage.model_dump(), round=number),
-                    task_queue=ExecutorQueue.APPLY,
+                    task_queue=queue_of(ExecutorQueue.APPLY, stages.gateway),
                     **PLANNING,
                 )
                 if graph.error:
@@ -170,7 +169,7 @@ class PlanWorkflow(UnitsWorkflow):
                 walk = Walk(graph=graph)
             if error := await self._walk(plan.model_copy(update={"round": number}), stages, stage, walk):
                 return error
-        return await self._apply_single(stage)
+        return await self._apply_single(stages, stage)
 
     async def _walk(self, plan: PlanInput, stages: PlanStages, stage: StageRef, walk: Walk) -> str | None:
         walk = await self._evaluate(walk, plan.environment, ExecutorQueue.APPLY)
@@ -210,6 +209,15 @@ class PlanWorkflow(UnitsWorkflow):
     async def _record_cancelled(self, plan: PlanInput) -> None:
         # Shielded, or the cancellation that is being recorded would cancel its own record.
         await asyncio.shield(self._record(plan, "aborted", "The plan was cancelled while it was being applied."))
+
+
+async def _apply_at(gateway: str | None, stage: StageRef) -> StageResult:
+    return await workflow.execute_activity_method(
+        ExecutorActivities.apply_stage,
+        stage,
+        task_queue=queue_of(ExecutorQueue.APPLY, gateway),
+        **PLANNING,
+    )
 
 
 async def _hold_tables(stage: StageRef) -> None:

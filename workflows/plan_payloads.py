@@ -54,6 +54,8 @@ class PlanStages(BaseModel):
     error: ErrorText | None = None
     has_notifications: bool = False
     """Somebody is to be notified of the plan."""
+    gateway: str | None = None
+    """The gateway that the plan was made with."""
 
 
 class StageRef(BaseModel):
@@ -62,6 +64,8 @@ class StageRef(BaseModel):
     environment: str
     plan_id: str
     index: int
+    gateway: str | None = None
+    """Only what of the stage is to be done at this gateway; None is all but what is to be done elsewhere."""
 
 
 class CatchUpRef(StageRef):

@@ -6,8 +6,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
-    from workflows.payloads import QueryInput, QueryOutcome
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue, queue_of
+    from workflows.payloads import QueryInput, QueryOutcome, StageResult
     from workflows.policies import PLANNING, QUERY, RECORD
 
 __all__ = ["QueryWorkflow"]
@@ -38,13 +38,18 @@ class QueryWorkflow:
     async def _answer(self, query: QueryInput) -> str | None:
         if query.is_housekeeping:
             await workflow.execute_activity_method(ControlActivities.begin_query, query, **RECORD)
-        result = await workflow.execute_activity_method(
+        result = await self._answer_at(query, None)
+        if result.elsewhere:
+            result = await self._answer_at(query, result.elsewhere[0])
+        return result.error
+
+    async def _answer_at(self, query: QueryInput, gateway: str | None) -> StageResult:
+        return await workflow.execute_activity_method(
             ExecutorActivities.answer_query,
             query,
-            task_queue=ExecutorQueue.APPLY,
+            task_queue=queue_of(ExecutorQueue.APPLY, gateway),
             **(PLANNING if query.is_housekeeping else QUERY),
         )
-        return result.error
 
     async def _record(self, query: QueryInput, status: str, error: str | None = None) -> QueryOutcome:
         outcome = QueryOutcome(query_id=query.query_id, status=status, error=error)

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue, queue_of
     from workflows.notices import give_notice
     from workflows.payloads import (
         RUN_STOPPED,
@@ -117,12 +117,19 @@ class RunWorkflow(UnitsWorkflow):
         return await self._record(run, "success", f"Not all of it ran: {left_out}" if left_out else None)
 
     async def _prepare(self, run: RunInput) -> UnitGraph | None:
+        graph = await self._prepare_at(run, None)
+        if graph is not None and graph.elsewhere:
+            graph = await self._prepare_at(run, graph.elsewhere)
+        return graph
+
+    async def _prepare_at(self, run: RunInput, gateway: str | None) -> UnitGraph | None:
+        queue = queue_of(ExecutorQueue.RUN, gateway)
         if run.trigger == "schedule" and run.round == 1:
-            return await prepare_tick(run, _run_id())
+            return await prepare_tick(run, _run_id(), queue)
         return await workflow.execute_activity_method(
             ExecutorActivities.prepare_run,
             run,
-            task_queue=ExecutorQueue.RUN,
+            task_queue=queue,
             **PLANNING,
         )
 
@@ -132,7 +139,7 @@ class RunWorkflow(UnitsWorkflow):
             StatementsRef(
                 execution_id=walk.graph.execution_id, environment=run.environment, runtime_stage=runtime_stage
             ),
-            task_queue=ExecutorQueue.RUN,
+            task_queue=queue_of(ExecutorQueue.RUN, walk.graph.gateway),
             **PLANNING,
         )
         self._left_out = self._left_out or result.paused

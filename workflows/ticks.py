@@ -16,7 +16,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from workflows.attributes import RUN_ID
-    from workflows.interfaces import ControlActivities, ExecutorActivities, ExecutorQueue
+    from workflows.interfaces import ControlActivities, ExecutorActivities
     from workflows.payloads import RunInput, TickRef, UnitGraph
     from workflows.policies import PLANNING, RECORD
 
@@ -52,10 +52,11 @@ async def gives_way(run: RunInput, run_id: str) -> bool:
     return has_later
 
 
-async def prepare_tick(run: RunInput, run_id: str) -> UnitGraph | None:
-    """Has a tick's run prepared; None if no executor takes it up, and an earlier tick is waiting for one, too.
+async def prepare_tick(run: RunInput, run_id: str, queue: str) -> UnitGraph | None:
+    """Has a tick's run prepared by an executor of a queue.
 
-    That one is prepared when an executor is there, later than now: it evaluates what was due for this one.
+    None if none takes it up, and an earlier tick is waiting for one, too. That one is prepared when an executor is
+    there, later than now: it evaluates what was due for this one.
     """
     waits = chain(_FIRST_WAITS, repeat(_LATER_WAITS))
     while True:
@@ -64,7 +65,7 @@ async def prepare_tick(run: RunInput, run_id: str) -> UnitGraph | None:
             return await workflow.execute_activity_method(
                 ExecutorActivities.prepare_run,
                 run,
-                task_queue=ExecutorQueue.RUN,
+                task_queue=queue,
                 schedule_to_start_timeout=next(waits),
                 **PLANNING,
             )

@@ -66,6 +66,7 @@ class UnitWalk:
         self._group_of: dict[int, _Group] = {}
         for limited in graph.limited:
             self._group_of |= dict.fromkeys(limited.units, _Group(limited.at_once))
+        self._gateway_of = {unit: gateway for gateway, units in graph.gateways.items() for unit in units}
         self._limit = _MAX_BUNDLE
         self._ready = [n for n in range(count) if self._is_ready(n)]
         heapify(self._ready)
@@ -85,6 +86,10 @@ class UnitWalk:
         """Whether `take` may find a unit."""
         return bool(self._ready)
 
+    def gateway(self, number: int) -> str | None:
+        """Where a unit is evaluated; None if any executor may."""
+        return self._gateway_of.get(number, self._graph.gateway)
+
     def take(self) -> list[int]:
         """Takes the next bundle of units to evaluate, empty if none is ready.
 
@@ -93,9 +98,10 @@ class UnitWalk:
         as a chain, beside which nothing could run anyway.
 
         A unit of a model whose evaluations have a limit is a bundle of its own, and waits here for its turn: an
-        executor could only ask the server for it again and again.
+        executor could only ask the server for it again and again. All units of a bundle are of one gateway.
         """
         bundle: list[int] = []
+        elsewhere: list[int] = []
         wanted = self._share()
         while self._ready and wanted > 0 and len(bundle) < _MAX_BUNDLE:
             number = heappop(self._ready)
@@ -113,11 +119,17 @@ class UnitWalk:
                     heappush(self._ready, number)
                     break
                 self._go(number)
-                return [number]
+                bundle = [number]
+                break
+            if bundle and self.gateway(number) != self.gateway(bundle[0]):
+                elsewhere.append(number)
+                continue
             bundle.append(number)
             self._go(number)
             self._take_what_follows(bundle, number)
             wanted -= 1
+        for number in elsewhere:
+            heappush(self._ready, number)
         return bundle
 
     def book(self, bundle: Sequence[int], reports: str) -> list[int]:
@@ -228,6 +240,8 @@ class UnitWalk:
         if not self._missing[number] or not self._is_free(number):
             return False
         if number in self._alone or number in self._group_of or self._graph.kinds[number] == DUMMY:
+            return False
+        if self.gateway(number) != self.gateway(bundle[0]):
             return False
         return self._missing[number] == sum(d in bundle for d in self._graph.dependencies[number])
 

@@ -46,6 +46,7 @@ class _Execution:
         self.ids = [SnapshotId(name=s["name"], identifier=s["identifier"]) for s in document["snapshots"]]
         self.references = dict(zip(self.ids, document["snapshots"], strict=True))
         self.tables_to_create = frozenset(document["tables_to_create"])
+        self.tables_to_look_for = frozenset(document.get("tables_to_look_for", ()))
 
 
 class UnitEvaluator:
@@ -133,7 +134,11 @@ class _Unit:
         self._intervals = [tuple(self._unit["interval"])] if self._unit.get("interval") else []
         self._was_written = False
         owner = execution["owner_id"]
-        evaluator = (context.for_plan if self._is_plan else context.for_run)(owner, execution["gateway"])
+        gateway = execution["gateway"]
+        if gateway.lower() not in context.gateways.names:
+            # Only the model's own is needed: who evaluates it need not have a connection for any other.
+            gateway = self._snapshot.model_gateway
+        evaluator = (context.for_plan if self._is_plan else context.for_run)(owner, gateway)
         self._evaluator = _AuditRecorder(evaluator)
 
     def evaluate(self, *, recheck: bool) -> dict[str, t.Any]:
@@ -212,6 +217,7 @@ class _Unit:
             )
             return
         was_to_be_created = self._unit["snapshot"] in self._read.tables_to_create
+        is_known = not self._was_written and self._unit["snapshot"] not in self._read.tables_to_look_for
         scheduler.evaluate(
             snapshot=self._snapshot,
             environment_naming_info=self._naming_info,
@@ -223,7 +229,7 @@ class _Unit:
             allow_destructive_snapshots=set(self._execution["allow_destructive"]),
             allow_additive_snapshots=set(self._execution["allow_additive"]),
             # The first batch of a new table creates it; SQLMesh looks for itself only where this says None.
-            target_table_exists=None if self._was_written else not was_to_be_created or batch_index > 0,
+            target_table_exists=not was_to_be_created or batch_index > 0 if is_known else None,
             selected_models=None if selected is None else set(selected),
         )
 

@@ -75,6 +75,11 @@ class Gateways:
         own = {name.lower(): gateway.connection for name, gateway in config.gateways.items() if gateway.connection}
         return cls(own, managed, (config.default_gateway or "").lower())
 
+    @property
+    def names(self) -> t.Collection[str]:
+        """The gateways that there are connections for, in lower case."""
+        return self._connections.keys()
+
     def describe(self) -> dict[str, t.Any]:
         """What planners have to know of each gateway; asks each warehouse for its catalog.
 
@@ -136,7 +141,7 @@ class Gateways:
             if any(adapter.supports_virtual_catalog() for adapter in self._adapters.values()):
                 # It is while catalogs are asked for that SQLMesh gives such an engine a catalog's name.
                 self.default_catalog(gateway)
-            self._evaluators[gateway] = SnapshotEvaluator(
+            self._evaluators[gateway] = _Evaluator(
                 {
                     name: adapter.with_settings(execute_log_level=logging.INFO)
                     for name, adapter in self._adapters.items()
@@ -203,6 +208,29 @@ def _default_catalogs(adapters: dict[str, EngineAdapter]) -> dict[str, str]:
         engine_adapters = adapters
 
     return BuiltInSchedulerConfig().get_default_catalog_per_gateway(t.cast(t.Any, Adapters()))
+
+
+class _Evaluator(SnapshotEvaluator):
+    """An evaluator that may be asked for the adapter of a gateway that others have a connection for.
+
+    SQLMesh's scheduler has one in hand for each model, and uses it where a signal of the model does.
+    """
+
+    def get_adapter(self, gateway: str | None = None) -> EngineAdapter:
+        if gateway and gateway not in self.adapters:
+            return t.cast(EngineAdapter, _Elsewhere(gateway, self.adapter.dialect))
+        return super().get_adapter(gateway)
+
+
+class _Elsewhere:
+    """Stands for the adapter of a gateway that there is no connection for here."""
+
+    def __init__(self, gateway: str, dialect: str):
+        self._gateway = gateway
+        self.dialect = dialect
+
+    def __getattr__(self, name: str) -> t.Any:
+        raise SQLMeshError(f"This executor has no connection for gateway '{self._gateway}'.")
 
 
 def _wait_for_strangers(path: Path, say: t.Callable[[str], None]) -> None:

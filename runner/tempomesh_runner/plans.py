@@ -14,6 +14,7 @@ from sqlmesh.utils.errors import ConfigError, SQLMeshError
 from tempomesh_runner.catching_up import CatchUp, intervals_to_catch_up, replaced_tables
 from tempomesh_runner.process_context import ProcessContext
 from tempomesh_runner.scheduling import prepare_backfill as prepare_execution
+from tempomesh_runner.splitting import split_by_gateway
 from tempomesh_runner.stage_documents import (
     is_backfill,
     snapshot_ids,
@@ -59,23 +60,40 @@ def apply_stage(
     stage: dict[str, t.Any],
     gateway: str,
     default_catalog: str | None,
+    part: str | None = None,
 ) -> dict[str, t.Any]:
     """Applies a stage with `BuiltInPlanEvaluator`, whose code says what each stage does.
 
     May be repeated after a crash: pushing, creating, promoting and finalizing what is there already changes nothing.
+
+    Args:
+        context: This process.
+        plan_id: The plan.
+        stage: The stage's document.
+        gateway: The gateway that the plan was made with.
+        default_catalog: Its default catalog.
+        part: A gateway for which other executors had no connection: only what is to be done there.
+
+    Returns:
+        `{"elsewhere": …}`, the gateways at which something is left to do that there is no connection for here.
     """
     plan = context.store.plan(plan_id)
+    whole = stage_from_document(stage, _snapshots(context, plan, stage))
+    here = set(context.gateways.names) if part is None else {part.lower()}
+    split = split_by_gateway(whole, plan, gateway, here)
+    if split.here is None:
+        return {"elsewhere": split.elsewhere if part is None else []}
     evaluator = BuiltInPlanEvaluator(
         state_sync=context.state,
-        snapshot_evaluator=context.for_plan(plan_id, gateway),
+        snapshot_evaluator=context.for_plan(plan_id, part or gateway),
         create_scheduler=lambda snapshots, snapshot_evaluator: context.scheduler(
             snapshots, snapshot_evaluator, default_catalog
         ),
         default_catalog=default_catalog,
         console=context.console,
     )
-    evaluator._evaluate_stages([stage_from_document(stage, _snapshots(context, plan, stage))], plan)
-    return {}
+    evaluator._evaluate_stages([split.here], plan)
+    return {"elsewhere": split.elsewhere if part is None else []}
 
 
 def prepare_backfill(

@@ -206,9 +206,14 @@ def _document(
         batched_intervals, naming_info, scheduler.default_catalog, audit_only=False
     )
     candidates = [s for s in selected if not deployability_index.is_representative(s) or s in batched_intervals]
-    to_create = {
-        s.snapshot_id for s in scheduler.snapshot_evaluator.get_snapshots_to_create(candidates, deployability_index)
-    }
+    evaluator = scheduler.snapshot_evaluator
+    elsewhere = [s for s in candidates if s.model_gateway and s.model_gateway not in evaluator.adapters]
+    out_of_reach = {s.snapshot_id for s in elsewhere}
+    here = [s for s in candidates if s.snapshot_id not in out_of_reach]
+    to_create = {s.snapshot_id for s in evaluator.get_snapshots_to_create(here, deployability_index)}
+    # Where there is no connection to look with, what was never evaluated is created: it does no harm to a table that
+    # is there.
+    to_create |= {s.snapshot_id for s in elsewhere if not s.is_symbolic and not _intervals(s, deployability_index)}
     # Takes the snapshots out of `to_create` that get a `CreateNode`: their evaluation finds its table there.
     dag = scheduler._dag(batched_intervals, snapshot_dag=snapshot_dag, snapshots_to_create=to_create)
     snapshots = list(scheduler.snapshots.values())
@@ -222,9 +227,14 @@ def _document(
         "deployability_index": json.loads(deployability_index.json()),
         "is_restatement": is_restatement,
         "tables_to_create": sorted(place[s.name] for s in to_create),
+        "tables_to_look_for": sorted(place[s.name] for s in elsewhere),
         "snapshots": [_reference(s) for s in snapshots],
         "units": [{**_unit(node, place), "dependencies": sorted(number[d] for d in graph[node])} for node in order],
     }
+
+
+def _intervals(snapshot: Snapshot, deployability_index: DeployabilityIndex) -> t.Any:
+    return snapshot.intervals if deployability_index.is_deployable(snapshot) else snapshot.dev_intervals
 
 
 def _unit(node: SchedulingUnit, place: dict[str, int]) -> dict[str, t.Any]:

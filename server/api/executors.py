@@ -3,14 +3,19 @@
 from importlib.metadata import version
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import State
 
+from server.access import Access
 from server.api.dependencies import Anyone, ExecutorOnly
 from server.connections import vault_name
 from server.environments import scheduled_plans
 from server.executors import known_executors, live_gateways, record_heartbeat
+from server.projects import Role
 from server.pythons import pythons_of_plans
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import TemporalTokens
 from tcloud.wire.executors import (
     Bootstrap,
     ControlWorker,
@@ -28,8 +33,11 @@ router = APIRouter(tags=["executors"])
 
 
 @router.get("/bootstrap", summary="What a client, an executor or a worker has to know")
-def bootstrap(request: Request, access: Anyone) -> Bootstrap:
-    """Temporal's address and the keys of its payloads are told only to executors and workers."""
+def bootstrap(request: Request, access: Anyone, queue: ExecutorKind | None = None) -> Bootstrap:
+    """Temporal's address and the keys of its payloads are told only to executors and workers.
+
+    An executor says which queue it is about to serve: where Temporal takes tokens, its token is good for no other.
+    """
     settings: ServerSettings = request.app.state.settings
     with access.database.transaction(access.project) as transaction:
         gateways = live_gateways(transaction)
@@ -39,7 +47,7 @@ def bootstrap(request: Request, access: Anyone) -> Bootstrap:
         server_version=version("tempomesh"),
         sqlmesh_version=version("sqlmesh"),
         gateways=gateways,
-        temporal=_temporal(settings, access.project.namespace) if is_machine else None,
+        temporal=_temporal(request.app.state, access, queue) if is_machine else None,
         codec_keys=(
             {key_id: key.get_secret_value() for key_id, key in settings.codec_keys.items()} if is_machine else None
         ),
@@ -82,10 +90,22 @@ def gateways(access: Anyone) -> list[Gateway]:
         return live_gateways(transaction)
 
 
-def _temporal(settings: ServerSettings, namespace: str) -> TemporalAddress:
+def _temporal(state: State, access: Access, queue: ExecutorKind | None) -> TemporalAddress:
+    settings: ServerSettings = state.settings
+    connection: TemporalConnection = state.connection
+    tokens: TemporalTokens = state.temporal_tokens
+    address, tls, token = connection.address, connection.uses_tls, None
+    if access.machine is Role.EXECUTOR and settings.temporal_public_address is not None:
+        address, tls = settings.temporal_public_address, settings.temporal_public_tls
+    if access.machine is Role.EXECUTOR and settings.edge_port is not None:
+        token = tokens.for_edge(access.project, access.identity_id, queue) if queue is not None else None
+    elif settings.temporal_tokens:
+        token = tokens.for_frontend([access.project], access.identity_id)
     return TemporalAddress(
-        address=settings.temporal_public_address or settings.temporal_address,
-        namespace=namespace,
-        tls=settings.temporal_tls,
+        address=address,
+        namespace=access.project.namespace,
+        tls=tls,
+        token=token,
+        token_seconds=tokens.lifetime.total_seconds() if token is not None else None,
         ui_url=settings.temporal_ui_url,
     )

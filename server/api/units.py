@@ -1,6 +1,7 @@
 """What executors say of the units they evaluate."""
 
 from typing import Annotated
+from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from server.access import Access
 from server.api.answers import json_body, problems
-from server.api.dependencies import ExecutorOnly, Machine, Settings, WorkerOnly
+from server.api.dependencies import ExecutorOnly, Machine, Settings, Temporal, WorkerOnly
 from server.documents import DocumentKind, get_document
 from server.errors import ApiError
 from server.events import append_events
@@ -31,6 +32,7 @@ from tcloud.wire.executions import (
     UnitTurn,
     UnitTurns,
 )
+from workflows.payloads import UnitProgress
 
 __all__ = ["router"]
 
@@ -119,6 +121,22 @@ def get_execution(execution_id: str, access: ExecutorOnly) -> Response:
     return Response(body, media_type="application/json")
 
 
+@router.post(
+    "/executions/{execution_id}/progress/{workflow_run_id}", status_code=204, summary="Say how far a bundle has come"
+)
+async def progress(
+    execution_id: str,
+    workflow_run_id: UUID,
+    body: UnitProgress,
+    access: ExecutorOnly,
+    executions: Executions,
+    temporal: Temporal,
+) -> None:
+    """Signals the plan or run of the execution, which gives to others what the bundle has not begun."""
+    execution = await run_in_threadpool(_get, access, executions, execution_id)
+    await temporal.tell_progress(access.project, execution, str(workflow_run_id), body)
+
+
 @router.post("/executions/{execution_id}/outcome", status_code=204, summary="Close an execution")
 def outcome(execution_id: str, body: ExecutionOutcome, access: WorkerOnly, executions: Executions) -> None:
     with access.database.transaction(access.project) as transaction:
@@ -141,6 +159,11 @@ def _refusal(error: Exception) -> TurnRefusal:
             return TurnRefusal(status=503, code="TM-DATABASE", message="The server cannot reach its PostgreSQL.")
     _log.error("unexpected_error", exc_info=error)
     return TurnRefusal(status=500, code="TM-INTERNAL", message=f"The server failed: {type(error).__name__}.")
+
+
+def _get(access: Access, executions: ExecutionDocuments, execution_id: str) -> Execution:
+    with access.database.transaction(access.project) as transaction:
+        return executions.get(transaction, execution_id)
 
 
 def _put(access: Access, executions: ExecutionDocuments, execution_id: str, body: bytes) -> None:

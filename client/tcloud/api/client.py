@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from tcloud.api.answers import not_signed_in, raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.api.trust import trusted_by
 from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.connections import Connection, ConnectionRequest, ConnectionTestRequest
@@ -78,6 +79,7 @@ class Api:
                     auth=self._credentials,
                     timeout=_TIMEOUT,
                     trust_env=goes_through_proxies(self.url),
+                    verify=trusted_by(self.url),
                 )
             return self._open
 

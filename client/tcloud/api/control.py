@@ -8,6 +8,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.api.trust import trusted_by
 from tcloud.credentials import as_credentials
 from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
@@ -36,6 +37,7 @@ class ControlApi:
             auth=as_credentials(credentials),
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
+            verify=trusted_by(url),
         )
 
     async def __aenter__(self) -> Self:

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.api.trust import trusted_by
 from tcloud.credentials import SignInError, as_credentials
 from tcloud.wire.connections import SealedConnection, SealedConnections
 from tcloud.wire.environments import Environment
@@ -20,7 +21,7 @@ from tcloud.wire.executions import (
     UnitTurn,
     UnitTurns,
 )
-from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, HeartbeatAnswer
+from tcloud.wire.executors import Bootstrap, ExecutorHeartbeat, ExecutorKind, HeartbeatAnswer
 from tcloud.wire.plans import Plan
 from tcloud.wire.pythons import PinnedPython, PlanPython, PythonRequest
 from tcloud.wire.runs import Run, RunOptions
@@ -71,6 +72,7 @@ class ExecutorApi:
             auth=as_credentials(credentials),
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
+            verify=trusted_by(url),
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
         )
 
@@ -82,9 +84,9 @@ class ExecutorApi:
     ) -> None:
         await self._http.aclose()
 
-    async def bootstrap(self) -> Bootstrap:
-        """Where Temporal is, the keys of its payloads, and the server's SQLMesh version."""
-        return Bootstrap.model_validate_json(await self._send("GET", "bootstrap"))
+    async def bootstrap(self, kind: ExecutorKind) -> Bootstrap:
+        """Where Temporal is, a token for it, the keys of its payloads, and the server's SQLMesh version."""
+        return Bootstrap.model_validate_json(await self._send("GET", f"bootstrap?queue={kind.value}"))
 
     async def register(self, heartbeat: ExecutorHeartbeat) -> HeartbeatAnswer:
         """Says that this executor lives, and what it serves."""
@@ -173,6 +175,10 @@ class ExecutorApi:
     async def execution(self, execution_id: str) -> bytes:
         """An execution's document: the JSON of `Execution`."""
         return await self._send("GET", f"executions/{execution_id}")
+
+    async def tell_progress(self, execution_id: str, workflow_run_id: str, body: bytes) -> None:
+        """Tells the workflow of an execution how far a bundle has come: JSON of the workflow's signal."""
+        await self._send("POST", f"executions/{execution_id}/progress/{workflow_run_id}", body, _TURN_TIMEOUT_SECONDS)
 
     async def owner_events(self, owner_id: str, events: list[ConsoleEvent]) -> None:
         """Appends console events of a plan or run."""

@@ -107,6 +107,8 @@ class Execution(BaseModel):
     """Somebody who may do so has asked for a run whatever is paused."""
     tables_to_create: list[int] = []
     """Positions in `snapshots` whose physical table did not exist when the execution was prepared."""
+    tables_to_look_for: list[int] = []
+    """Positions of those whose gateway was out of reach then: whoever evaluates them looks whether there is a table."""
     auto_restatement_triggers: dict[str, list[str]] = {}
     """Snapshot name to the names of the snapshots whose auto-restatement caused its own."""
     snapshots: list[SnapshotRef] = []

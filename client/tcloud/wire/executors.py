@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tcloud.wire.pythons import BuiltPython
 
@@ -89,6 +89,10 @@ class TemporalAddress(BaseModel):
     address: str
     namespace: str
     tls: bool = False
+    token: str | None = Field(default=None, repr=False)
+    """What to show to it; None where it asks for nothing, or for what only the process's own settings say."""
+    token_seconds: float | None = None
+    """How long the token is good."""
     ui_url: str | None = None
 
 

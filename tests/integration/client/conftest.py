@@ -113,7 +113,7 @@ def server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
             "TEMPOMESH_SERVER_PORT": str(port),
             "TEMPOMESH_SERVER_DATABASE_URL": postgres.fresh_database("server").url,
             # Nobody listens there.
-            "TEMPOMESH_SERVER_TEMPORAL_ADDRESS": "127.0.0.1:1",
+            "TEMPORAL_ADDRESS": "127.0.0.1:1",
             "TEMPOMESH_SERVER_PROJECTS": json.dumps(projects),
             "TEMPOMESH_SERVER_CODEC_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
             "TEMPOMESH_SERVER_SECRET_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),

@@ -10,12 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from server.app import create_app
 from server.database import Database
 from server.preparation import prepare
-from server.projects import Project, Role
+from server.projects import Project, Role, parse_projects
 from server.settings import ClientSettings, ServerSettings
+from server.temporal_connection import TemporalConnection
 from stack.ports import free_ports
 from tcloud.wire.executors import ExecutorHeartbeat, ExecutorKind, Gateway
 from tests.eventually import eventually
@@ -34,6 +36,7 @@ class RunningServer:
     """Of the project."""
     database: Database
     settings: ServerSettings
+    app: FastAPI
 
     def client(self, role: Role = Role.ADMIN) -> httpx.Client:
         """An HTTP client with a token of a role."""
@@ -46,13 +49,12 @@ class RunningServer:
 def serving(
     database_url: str, cache_dir: Path, namespace: str, temporal_address: str, **more: object
 ) -> Iterator[RunningServer]:
-    """Serves one project until the context ends; `more` are further settings."""
+    """Serves one project, or those of the settings that are given, until the context ends; `more` are such settings."""
     (port,) = free_ports(1)
     settings = ServerSettings.model_validate(
         {
             "port": port,
             "database_url": database_url,
-            "temporal_address": temporal_address,
             "projects": [namespace],
             "codec_keys": CODEC_KEYS,
             "secret_keys": CODEC_KEYS,
@@ -64,9 +66,10 @@ def serving(
         }
     )
     project = Project.parse(namespace)
+    projects = parse_projects(settings.projects)
     database = Database(database_url, pool_size=8, cache_dir=cache_dir)
-    prepare(database, [project], settings.clients)
-    app = create_app(settings, database, [project])
+    prepare(database, projects, settings.clients)
+    app = create_app(settings, database, projects, TemporalConnection(temporal_address))
     server = uvicorn.Server(
         uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
     )
@@ -74,7 +77,7 @@ def serving(
     thread.start()
     try:
         eventually(lambda: server.started)
-        yield RunningServer(f"http://127.0.0.1:{port}/sqlmesh/{project.org}/{project.name}", database, settings)
+        yield RunningServer(f"http://127.0.0.1:{port}/sqlmesh/{project.org}/{project.name}", database, settings, app)
     finally:
         server.should_exit = True
         thread.join()

@@ -19,6 +19,8 @@ from server.lost_workflows import end_lost
 from server.plans import accept_plan, read_submission, set_plan_status
 from server.projects import Project, Role
 from server.temporal import TemporalGateway
+from server.temporal_connection import TemporalConnection
+from server.temporal_tokens import TemporalTokens
 from server.waiting import submit_waiting
 from tcloud.api.control import ControlApi
 from tcloud.wire.plans import Plan
@@ -76,6 +78,12 @@ async def control_worker(scheduled: RunningServer, temporal: TemporalServer, nam
             ],
         ):
             yield client
+
+
+def gateway_of(scheduled: RunningServer, temporal: TemporalServer, project: Project) -> TemporalGateway:
+    """The server's way to Temporal, for the loop of a test."""
+    tokens = TemporalTokens(scheduled.app.state.sign_in.issuer.keys)
+    return TemporalGateway(scheduled.settings, TemporalConnection(temporal.address), [project], tokens)
 
 
 def plan_json(plan_id: str, previous_plan_id: str | None = None) -> dict[str, Any]:
@@ -195,7 +203,7 @@ async def test_a_plan_that_temporal_lost_is_submitted_again(
             body = orjson.dumps(plan_json(plan_id))
             origin = Origin(**ORIGIN)
             accept_plan(transaction, read_submission(body), body, **origin.model_dump(), created_by="developer")
-    gateway = TemporalGateway(scheduled.settings)
+    gateway = gateway_of(scheduled, temporal, project)
     async with control_worker(scheduled, temporal, namespace) as client:
         for _ in range(2):
             await submit_waiting(scheduled.database, gateway, project, older_than=timedelta(0))
@@ -259,7 +267,7 @@ async def test_what_was_terminated_in_temporal_is_over(
         accept_plan(transaction, read_submission(body), body, **Origin(**ORIGIN).model_dump(), created_by="developer")
         set_plan_status(transaction, "plan-2", Status.IN_PROGRESS, None)
     client = await Client.connect(temporal.address, namespace=namespace)
-    gateway = TemporalGateway(scheduled.settings)
+    gateway = gateway_of(scheduled, temporal, project)
     run_ids = []
     for _ in range(2):
         answer = await asyncio.to_thread(developer.post, "runs", json={"environment": "prod", "ignore_cron": True})

@@ -22,7 +22,9 @@ def graphs(draw: st.DrawFn, largest: int = 25) -> UnitGraph:
     kinds = "".join(draw(st.sampled_from("ecd")) for _ in range(count))
     limited = draw(st.sets(st.integers(0, count - 1))) if count else set()
     at_once = draw(st.integers(1, 3))
+    elsewhere = draw(st.sets(st.integers(0, count - 1))) if count else set()
     return UnitGraph(
+        gateways={"home": sorted(elsewhere)},
         kinds=kinds,
         dependencies=dependencies,
         limited=[LimitedUnits(units=sorted(n for n in limited if kinds[n] != "d"), at_once=at_once)],
@@ -45,6 +47,7 @@ class Executors:
         while True:
             while bundle := self.walk.take():
                 in_flight.append(bundle)
+                assert len({self.walk.gateway(unit) for unit in bundle}) == 1, "an executor may have one of them only"
                 out = [unit for flying in in_flight for unit in flying]
                 for limited in self.graph.limited:
                     assert len(set(out) & set(limited.units)) <= limited.at_once, "its model has a limit"
