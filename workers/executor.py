@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -95,9 +95,10 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         if is_renewed(known):
             background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
         try:
-            async with AsyncExitStack() as serving:
-                for queue, at_once in _queues(kind, settings, gateways).items():
-                    await serving.enter_async_context(_worker(queue, client, settings, at_once, activities))
+            queues = _queues(kind, settings, gateways)
+            async with _serving(
+                _worker(queue, client, settings, at_once, activities) for queue, at_once in queues.items()
+            ):
                 await api.register(heartbeat)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
                 await (_until_idle(pools, stop) if once else stop.wait())
@@ -119,9 +120,9 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
         known = await bootstrap(partial(api.bootstrap, kind), settings.url, settings.start_patience)
         _require_version(known)
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
-        await connect_temporal(known, f"{kind.value}-check")
+        client = await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
-        lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
+        lines.append(f"Temporal {client.service_client.config.target_host}, namespace {known.temporal.namespace}: ok")
         lines.extend(f"gateway {gateway.name} ({gateway.type}): ok" for gateway in (await _describe(pools))[0])
         trouble = await check_index(store.uv)
         lines.append(f"package index: {f'not reached, {trouble}' if trouble else 'ok'}")
@@ -261,6 +262,19 @@ def _queues(kind: ExecutorKind, settings: ExecutorSettings, gateways: list[Gatew
         for gateway in gateways
     }
     return {queue_of(of_kind, None): own[queue_of(of_kind, _default(gateways).name)], **own}
+
+
+@asynccontextmanager
+async def _serving(workers: Iterable[Worker]) -> AsyncIterator[None]:
+    """Runs workers, and stops them all at once: none takes anything up while another one has its grace."""
+    serving = list(workers)
+    async with AsyncExitStack() as stack:
+        for worker in serving:
+            await stack.enter_async_context(worker)
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(worker.shutdown() for worker in serving))
 
 
 def _worker(
