@@ -14,6 +14,7 @@ import grpc
 import httpx
 import pytest
 from google.protobuf.message import Message
+from sqlalchemy import delete
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import TaskQueueKind
@@ -53,6 +54,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from server.projects import Project, Role
+from server.schema import grants
 from server.signing import ProcessSigner
 from server.temporal_tokens import TemporalTokens
 from stack.ports import free_ports
@@ -63,6 +65,7 @@ from tests.integration.server.conftest import RunningServer, serving
 
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 _WITHOUT_A_RETRY = 12
+_MANY_ROUTES = 40
 SERVICE = "/temporal.api.workflowservice.v1.WorkflowService/"
 pytestmark = pytest.mark.timeout(120)
 
@@ -323,6 +326,30 @@ async def test_whoever_hangs_up_polls_no_more(edge: Edge, temporal: TemporalServ
         async with Worker(inside, task_queue="apply", activities=[greet]):
             assert await handle.result() == "hello Ada"
             assert (await handle.describe()).history_length < _WITHOUT_A_RETRY
+
+
+async def test_who_is_granted_nothing_in_a_project_gets_nowhere_there(edge: Edge) -> None:
+    with edge.server.database.engine.begin() as connection:
+        connection.execute(delete(grants).where(grants.c.project == edge.theirs))
+    tokens: TemporalTokens = edge.server.app.state.temporal_tokens
+    token = tokens.for_edge(Project.parse(edge.theirs), "executor", ExecutorKind.APPLY)
+    assert await refused(edge.call("PollActivityTaskQueue", _poll("apply", namespace=edge.theirs), token)) is (
+        grpc.StatusCode.UNAUTHENTICATED
+    )
+    org, name = edge.theirs.split(".")
+    root = edge.server.url.removesuffix("/sqlmesh/" + edge.mine.replace(".", "/"))
+    routes = [
+        (method, path.replace("{org}", org).replace("{project}", name).replace("{workflow_run_id}", str(uuid4())))
+        for path, methods in edge.server.app.openapi()["paths"].items()
+        for method in methods
+        if path.startswith("/sqlmesh/{org}/{project}/")
+    ]
+    assert len(routes) > _MANY_ROUTES
+    async with httpx.AsyncClient(base_url=root, trust_env=False, timeout=60) as http:
+        for role in (Role.ADMIN, Role.EXECUTOR, Role.WORKER):
+            bearer = {"Authorization": f"Bearer {role}-token"}
+            answers = [await http.request(method, path, headers=bearer) for method, path in routes]
+            assert {answer.status_code for answer in answers} == {403}, role
 
 
 async def test_a_request_that_is_too_large_is_refused(edge: Edge) -> None:
