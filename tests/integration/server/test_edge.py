@@ -58,10 +58,14 @@ from server.schema import grants
 from server.signing import ProcessSigner
 from server.temporal_tokens import TemporalTokens
 from stack.ports import free_ports
+from tcloud.api.executor import ExecutorApi
 from tcloud.wire.executors import Bootstrap, ExecutorKind
+from tests.eventually import eventually_async
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import RunningServer, serving
+from workers import connections
+from workers.connections import keep_signed_in
 
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 _WITHOUT_A_RETRY = 12
@@ -311,6 +315,31 @@ async def test_a_task_is_answered_in_its_own_namespace_only(edge: Edge, temporal
             await edge.call("RespondActivityTaskCompleted", own, token)
         assert again.value.code() is grpc.StatusCode.NOT_FOUND
         assert [key for key, _ in again.value.trailing_metadata()] == ["grpc-status-details-bin"]
+
+
+async def test_a_worker_goes_on_with_fresh_tokens(
+    edge: Edge, temporal: TemporalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_RENEW_SECONDS", 0.3)
+    tokens: TemporalTokens = edge.server.app.state.temporal_tokens
+    tokens.lifetime = timedelta(seconds=2)
+    inside = await Client.connect(temporal.address, namespace=edge.mine)
+    first = edge.token()
+    outside = await Client.connect(edge.address, namespace=edge.mine, tls=False, api_key=first)
+    async with ExecutorApi(edge.server.url, "executor-token") as api:
+        renewing = asyncio.create_task(keep_signed_in(outside, partial(api.bootstrap, ExecutorKind.APPLY)))
+        async with (
+            Worker(inside, task_queue="control", workflows=[Greeting]),
+            Worker(outside, task_queue="apply", activities=[greet]),
+        ):
+
+            async def is_expired() -> bool:
+                return await tokens.read_edge(first) is None
+
+            await eventually_async(is_expired)
+            ended = await inside.execute_workflow(Greeting.run, "Ada", id="greeting", task_queue="control")
+            assert ended == "hello Ada"
+        renewing.cancel()
 
 
 async def test_whoever_hangs_up_polls_no_more(edge: Edge, temporal: TemporalServer) -> None:
