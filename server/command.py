@@ -170,6 +170,9 @@ def _serve() -> None:
         gc.freeze()
         gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 10)
         listening = _listen(settings.host, settings.port)
+        if settings.edge_port is not None:
+            # It is opened by another library, whose complaint would be no line for a person.
+            _listen(settings.edge_host, settings.edge_port, "EDGE_PORT").close()
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.
         for stop in (signal.SIGTERM, signal.SIGINT):
@@ -186,7 +189,7 @@ def _not_reached(error: OperationalError) -> _NotReachable:
     return _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str = "PORT") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is spelled out because asyncio looks at it: without it, it leaves Nagle's algorithm on, and every
     # answer with a body waits 40 ms for the client's delayed acknowledgement.
@@ -197,7 +200,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise click.ClickException(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what does, or set TEMPOMESH_SERVER_PORT."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what does, or set {_PREFIX}{setting}."
         ) from error
     return listening
 

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Protocol
 
 from fastapi.concurrency import run_in_threadpool
 
 from server.projects import Project
-from server.signin.signing import SigningKeys
 from tcloud.wire.executors import ExecutorKind
 
-__all__ = ["EdgePass", "TemporalTokens"]
+__all__ = ["EdgePass", "TemporalTokens", "TokenSigner"]
 
 _LIFETIME = timedelta(minutes=10)
 _EDGE = "tempomesh-edge"
@@ -22,6 +22,19 @@ _WRITE = "write"
 """Temporal's smallest role that polls; it may start and terminate workflows as well."""
 
 _MANY = 1000
+
+
+class TokenSigner(Protocol):
+    """Signs claims, and reads what it has signed. It may ask a database: not to be called from an event loop."""
+
+    def refresh(self) -> None:
+        """To be called before `sign`."""
+
+    def sign(self, claims: Mapping[str, Any], *, kind: str = "JWT") -> str:
+        """A token with these claims; `kind` is what its header says as `typ`."""
+
+    def verify_with_new_keys(self, token: str) -> dict[str, Any] | None:
+        """The claims of a token that was signed here; None of any other. Whether it has expired is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class TemporalTokens:
         lifetime: How long each is good.
     """
 
-    def __init__(self, signer: SigningKeys, lifetime: timedelta = _LIFETIME):
+    def __init__(self, signer: TokenSigner, lifetime: timedelta = _LIFETIME):
         self._signer = signer
         self._known: dict[str, EdgePass] = {}
         self.lifetime = lifetime

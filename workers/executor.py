@@ -120,9 +120,9 @@ async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list
     """
     async with _prepared(kind, settings) as (_, known, store, _, served):
         lines = [f"server {settings.url}: ok, SQLMesh {known.sqlmesh_version}"]
-        await connect_temporal(known, f"{kind.value}-check")
+        client = await connect_temporal(known, f"{kind.value}-check")
         assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
-        lines.append(f"Temporal {known.temporal.address}, namespace {known.temporal.namespace}: ok")
+        lines.append(f"Temporal {client.service_client.config.target_host}, namespace {known.temporal.namespace}: ok")
         await served.start()
         lines.extend(served.lines())
         trouble = await check_index(store.uv)

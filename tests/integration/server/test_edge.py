@@ -16,6 +16,7 @@ import pytest
 from google.protobuf.message import Message
 from joserfc import jwt
 from joserfc.jwk import ECKey
+from sqlalchemy import delete
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import TaskQueueKind
@@ -55,15 +56,21 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from server.projects import Project, Role
+from server.schema import grants
 from server.temporal_tokens import TemporalTokens
 from stack.ports import free_ports
+from tcloud.api.executor import ExecutorApi
 from tcloud.wire.executors import Bootstrap, ExecutorKind
+from tests.eventually import eventually_async
 from tests.fixtures.databases import Database
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import RunningServer, serving
+from workers import connections
+from workers.connections import keep_signed_in
 
 PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
 _WITHOUT_A_RETRY = 12
+_MANY_ROUTES = 40
 SERVICE = "/temporal.api.workflowservice.v1.WorkflowService/"
 pytestmark = pytest.mark.timeout(120)
 
@@ -312,6 +319,31 @@ async def test_a_task_is_answered_in_its_own_namespace_only(edge: Edge, temporal
         assert [key for key, _ in again.value.trailing_metadata()] == ["grpc-status-details-bin"]
 
 
+async def test_a_worker_goes_on_with_fresh_tokens(
+    edge: Edge, temporal: TemporalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_RENEW_SECONDS", 0.3)
+    tokens: TemporalTokens = edge.server.app.state.temporal_tokens
+    tokens.lifetime = timedelta(seconds=2)
+    inside = await Client.connect(temporal.address, namespace=edge.mine)
+    first = edge.token()
+    outside = await Client.connect(edge.address, namespace=edge.mine, tls=False, api_key=first)
+    async with ExecutorApi(edge.server.url, "executor-token") as api:
+        renewing = asyncio.create_task(keep_signed_in(outside, partial(api.bootstrap, ExecutorKind.APPLY)))
+        async with (
+            Worker(inside, task_queue="control", workflows=[Greeting]),
+            Worker(outside, task_queue="apply", activities=[greet]),
+        ):
+
+            async def is_expired() -> bool:
+                return await tokens.read_edge(first) is None
+
+            await eventually_async(is_expired)
+            ended = await inside.execute_workflow(Greeting.run, "Ada", id="greeting", task_queue="control")
+            assert ended == "hello Ada"
+        renewing.cancel()
+
+
 async def test_whoever_hangs_up_polls_no_more(edge: Edge, temporal: TemporalServer) -> None:
     poll = asyncio.create_task(edge.call("PollActivityTaskQueue", _poll("apply", namespace=edge.mine), edge.token()))
     inside = await Client.connect(temporal.address, namespace=edge.mine)
@@ -325,6 +357,30 @@ async def test_whoever_hangs_up_polls_no_more(edge: Edge, temporal: TemporalServ
         async with Worker(inside, task_queue="apply", activities=[greet]):
             assert await handle.result() == "hello Ada"
             assert (await handle.describe()).history_length < _WITHOUT_A_RETRY
+
+
+async def test_who_is_granted_nothing_in_a_project_gets_nowhere_there(edge: Edge) -> None:
+    with edge.server.database.engine.begin() as connection:
+        connection.execute(delete(grants).where(grants.c.project == edge.theirs))
+    tokens: TemporalTokens = edge.server.app.state.temporal_tokens
+    token = tokens.for_edge(Project.parse(edge.theirs), "executor", ExecutorKind.APPLY)
+    assert await refused(edge.call("PollActivityTaskQueue", _poll("apply", namespace=edge.theirs), token)) is (
+        grpc.StatusCode.UNAUTHENTICATED
+    )
+    org, name = edge.theirs.split(".")
+    root = edge.server.url.removesuffix("/sqlmesh/" + edge.mine.replace(".", "/"))
+    routes = [
+        (method, path.replace("{org}", org).replace("{project}", name).replace("{workflow_run_id}", str(uuid4())))
+        for path, methods in edge.server.app.openapi()["paths"].items()
+        for method in methods
+        if path.startswith("/sqlmesh/{org}/{project}/")
+    ]
+    assert len(routes) > _MANY_ROUTES
+    async with httpx.AsyncClient(base_url=root, trust_env=False, timeout=60) as http:
+        for role in (Role.ADMIN, Role.EXECUTOR, Role.WORKER):
+            bearer = {"Authorization": f"Bearer {role}-token"}
+            answers = [await http.request(method, path, headers=bearer) for method, path in routes]
+            assert {answer.status_code for answer in answers} == {403}, role
 
 
 async def test_a_request_that_is_too_large_is_refused(edge: Edge) -> None:

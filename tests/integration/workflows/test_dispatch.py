@@ -114,6 +114,35 @@ async def test_a_unit_that_is_to_be_tried_again_says_how_often_it_was(temporal: 
     assert [retried for units, retried in seen if units == [1]] == [{}]
 
 
+async def test_what_is_of_a_gateway_goes_to_executors_that_have_it(temporal: TemporalServer) -> None:
+    seen: list[tuple[str, str, list[int]]] = []
+
+    @activity.defn(name="prepare_run")
+    async def prepare(_: RunInput) -> UnitGraph:
+        queue = activity.info().task_queue
+        seen.append(("prepare", queue, []))
+        if queue == "run":
+            return UnitGraph(elsewhere="Office")
+        return graph(40).model_copy(update={"gateway": "office", "gateways": {"home": list(range(0, 40, 2))}})
+
+    async def evaluate(units: UnitRef) -> UnitResult:
+        seen.append(("evaluate", activity.info().task_queue, units.units))
+        return UnitResult(reports="d" * len(units.units))
+
+    stack = Stack(await connected(temporal), graph(40), evaluate)
+    at_home = Worker(stack.client, task_queue="run/home", activities=[stack.evaluate])
+    at_office = Worker(stack.client, task_queue="run/office", activities=[prepare, stack.evaluate])
+    stack.prepare_run = prepare  # type: ignore[method-assign]
+    async with at_home, at_office, stack.started() as run:
+        assert (await run.result()).status == "success"
+    assert [(what, queue) for what, queue, _ in seen if what == "prepare"] == [
+        ("prepare", "run"),
+        ("prepare", "run/office"),
+    ]
+    where = {unit: queue for what, queue, units in seen if what == "evaluate" for unit in units}
+    assert where == {unit: "run/office" if unit % 2 else "run/home" for unit in range(40)}
+
+
 async def test_what_a_long_unit_has_handed_back_is_given_out_once(temporal: TemporalServer) -> None:
     given = Counter[int]()
     first: list[int] = []
