@@ -64,6 +64,16 @@ FOR_WHOM = {
     ("POST", "/state-import"): {Role.ADMIN},
     ("POST", "/codec/decode"): {Role.VIEWER, Role.DEVELOPER, Role.ADMIN},
     ("POST", "/codec/encode"): {Role.ADMIN},
+    ("GET", "/clients"): {Role.ADMIN},
+    ("POST", "/clients"): {Role.ADMIN},
+    ("POST", "/clients/{identity_id}/rotate"): {Role.ADMIN},
+    ("DELETE", "/clients/{identity_id}"): {Role.ADMIN},
+    ("GET", "/accounts"): {Role.ADMIN},
+    ("POST", "/accounts"): {Role.ADMIN},
+    ("POST", "/accounts/{identity_id}/reset-password"): {Role.ADMIN},
+    ("POST", "/accounts/{identity_id}/disable"): {Role.ADMIN},
+    ("POST", "/accounts/{identity_id}/enable"): {Role.ADMIN},
+    ("DELETE", "/accounts/{identity_id}"): {Role.ADMIN},
 }
 """Every other route is for all who may see the project."""
 
@@ -78,6 +88,7 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
         "owner_id",
         "pause_id",
         "query_id",
+        "identity_id",
         "name",
         "environment",
     ):
