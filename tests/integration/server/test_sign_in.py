@@ -17,14 +17,13 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 import httpx
 import oidc_provider_mock
 import pytest
+from click.testing import CliRunner, Result
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from server.accounts import AccountError
-from server.identities import IdentityKind
-from server.initialization import make_administrator
+from server import command
 from server.projects import Role
 from server.sealing import KeyRing
 from server.signin.issuing import Issuer
@@ -39,6 +38,9 @@ REDIRECT = "http://127.0.0.1:29525/auth/handler"
 OLD_CLIENT = "f695a000-bc5b-43c2-bcb7-8e0179ddff0c"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+pytestmark = pytest.mark.xdist_group("sign-in")
+"""One server is enough for all of them."""
 
 
 @pytest.fixture(scope="module")
@@ -390,26 +392,6 @@ def test_whoever_guesses_has_to_wait(http: httpx.Client, admin: httpx.Client) ->
     assert submit(http, page, "/auth/login", name="bob", password=once).status_code == 303
 
 
-def test_an_administrator_of_the_server_is_made_once(server: RunningServer, http: httpx.Client) -> None:
-    with pytest.raises(AccountError, match="has an administrator already"):
-        make_administrator(server.database, [PROJECT], "root", IdentityKind.PERSON, is_again=False)
-    secret = make_administrator(server.database, [PROJECT], "root", IdentityKind.SERVICE, is_again=True)
-    assert may(server, secret, "clients") == 200
-    again = make_administrator(server.database, [PROJECT], "root", IdentityKind.SERVICE, is_again=True)
-    assert (may(server, again, "accounts"), secret == again) == (200, False)
-    # No secret, token or key is in the database as it is.
-    with server.database.engine.connect() as connection:
-        tables = connection.execute(
-            text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'tempomesh'")
-        ).scalars()
-        dump = " ".join(
-            str(row) for table in tables for row in connection.execute(text(f'SELECT * FROM tempomesh."{table}"'))
-        )
-    assert again not in dump
-    assert "a good long password" not in dump
-    assert '"d"' not in dump
-
-
 def test_tcloud_signs_in_and_out(
     server: RunningServer,
     admin: httpx.Client,
@@ -520,3 +502,38 @@ def test_signing_keys_are_replaced_and_sealed_again(server: RunningServer, http:
     assert claims is not None
     forged = jwt.encode({"alg": "ES256", "kid": key_id(before)}, claims, ECKey.generate_key("P-256"))
     assert may(server, forged) == 401
+
+
+def test_an_administrator_of_the_server_is_made_once(server: RunningServer) -> None:
+    settings = server.settings
+    keys = json.dumps({name: key.get_secret_value() for name, key in settings.secret_keys.items()})
+    variables = {
+        "TEMPOMESH_SERVER_DATABASE_URL": settings.database_url.get_secret_value(),
+        "TEMPOMESH_SERVER_PROJECTS": json.dumps(settings.projects),
+        "TEMPOMESH_SERVER_CODEC_KEYS": keys,
+        "TEMPOMESH_SERVER_SECRET_KEYS": keys,
+    }
+
+    def init(*options: str) -> Result:
+        return CliRunner().invoke(command.server, ["init", *options], env=variables)
+
+    refused = init()
+    assert (refused.exit_code, "has an administrator already" in refused.output) == (1, True)
+    made = [json.loads(init("--again", "--service", "--name", "root", "-o", "json").stdout)["secret"] for _ in range(2)]
+    assert made[0] != made[1]
+    assert (may(server, made[1], "clients"), may(server, made[1], "accounts")) == (200, 200)
+    assert may(server, made[0]) == 401
+    person = init("--again", "--name", "chief")
+    assert (person.exit_code, "first password" in person.stdout) == (0, True)
+
+    # No secret, password or key is in the database as it is.
+    with server.database.engine.connect() as connection:
+        tables = connection.execute(
+            text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'tempomesh'")
+        ).scalars()
+        dump = " ".join(
+            str(row) for table in tables for row in connection.execute(text(f'SELECT * FROM tempomesh."{table}"'))
+        )
+    assert "root" in dump
+    for secret in (made[1], "a good long password", person.stdout.split("\n\n")[1].strip(), '"d"'):
+        assert secret not in dump
