@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncGenerator, Generator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -126,7 +127,8 @@ class ClientCredentials(httpx.Auth):
             answer.read()
             self._tokens = self._accept(answer)
             if self._store is not None:
-                with self._store.locked():
+                # The next process gets its own where nothing can be written, as in some containers.
+                with suppress(OSError), self._store.locked():
                     self._store.write(self._tokens)
             return self._tokens.id_token
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 __all__ = ["FILE_NAME", "TokenStore", "Tokens"]
@@ -71,6 +70,8 @@ class TokenStore:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes from getting new tokens at the same time: a refresh token is good only once."""
+        from filelock import FileLock
+
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS, mode=0o600):
             yield

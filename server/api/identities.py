@@ -57,7 +57,7 @@ def create_a_client(access: Administrator, request: IdentityRequest) -> Revealed
     return _created(access, request, "client.create", create_client)
 
 
-@router.post("/clients/{identity_id}/secret", summary="Give a client a new secret", responses=_REFUSED)
+@router.post("/clients/{identity_id}/rotate", summary="Give a client a new secret", responses=_REFUSED)
 def rotate_a_secret(access: Administrator, identity_id: str) -> Revealed:
     secret = _change(access, "client.rotate", identity_id, lambda connection: rotate_secret(connection, identity_id))
     return Revealed.model_validate({"identity_id": identity_id, "secret": secret})
@@ -86,12 +86,12 @@ def create_an_account(access: Administrator, request: IdentityRequest) -> Reveal
     return _created(access, request, "account.create", create_account)
 
 
-@router.post("/accounts/{identity_id}/password", summary="Give a person a password for once", responses=_REFUSED)
+@router.post("/accounts/{identity_id}/reset-password", summary="Give a person a password for once", responses=_REFUSED)
 def reset_a_password(access: Administrator, identity_id: str) -> Revealed:
     password = new_one_time_password()
     _change(
         access,
-        "account.password",
+        "account.reset-password",
         identity_id,
         lambda connection: set_password(connection, identity_id, password, is_one_time=True),
     )

@@ -358,7 +358,7 @@ class Api:
 
     def rotate_client(self, name: str) -> Revealed:
         """Gives a service a new secret."""
-        answer = self._send("POST", f"clients/{_segment(name)}/secret")
+        answer = self._send("POST", f"clients/{_segment(name)}/rotate")
         return understood(Revealed.model_validate_json, answer, self.url)
 
     def delete_client(self, name: str) -> None:
@@ -375,7 +375,7 @@ class Api:
 
     def reset_password(self, name: str) -> Revealed:
         """Gives a person a password that is good once."""
-        answer = self._send("POST", f"accounts/{_segment(name)}/password")
+        answer = self._send("POST", f"accounts/{_segment(name)}/reset-password")
         return understood(Revealed.model_validate_json, answer, self.url)
 
     def disable_account(self, name: str) -> None:

@@ -49,7 +49,10 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
                 assert answers[status]["description"], (where, status)
             assert any(is_described(answer) for status, answer in answers.items() if status[0] == "2"), where
             if method in ("put", "post") and not path.endswith(
-                ("/cancel", "/hold", "/invalidate", "/schedule", "/unschedule", "/wanted")
+                (
+                    *("/cancel", "/hold", "/invalidate", "/schedule", "/unschedule", "/wanted"),
+                    *("/rotate", "/reset-password", "/disable", "/enable"),
+                )
             ):
                 assert "requestBody" in route, where
     assert seen > 30
@@ -64,7 +67,7 @@ def is_described(answer: dict[str, Any]) -> bool:
 
 def test_a_route_without_a_door_is_refused() -> None:
     router = APIRouter()
-    router.get("/open")(dict)
+    router.get("/open")(lambda: None)
     with pytest.raises(RuntimeError, match=r"/open says not who may call it"):
         declare_permissions(router)
 

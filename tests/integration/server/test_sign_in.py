@@ -7,6 +7,7 @@ import re
 import secrets
 import webbrowser
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -16,14 +17,17 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 import httpx
 import oidc_provider_mock
 import pytest
+from click.testing import CliRunner, Result
 from joserfc import jwt
-from joserfc.jwk import KeySet
+from joserfc.jwk import ECKey, KeySet
+from pydantic import SecretStr
 from sqlalchemy import text
 
-from server.accounts import AccountError
-from server.identities import IdentityKind
-from server.initialization import make_administrator
+from server import command
 from server.projects import Role
+from server.sealing import KeyRing
+from server.signin.issuing import Issuer
+from server.signin.signing import SigningKeys
 from stack.ports import free_ports
 from tcloud.main import run
 from tests.eventually import eventually
@@ -34,6 +38,9 @@ REDIRECT = "http://127.0.0.1:29525/auth/handler"
 OLD_CLIENT = "f695a000-bc5b-43c2-bcb7-8e0179ddff0c"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+pytestmark = pytest.mark.xdist_group("sign-in")
+"""One server is enough for all of them."""
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +212,7 @@ def test_a_service_trades_its_secret_for_tokens(server: RunningServer, http: htt
     # What was issued goes with its secret; a token by itself can be revoked.
     http.post("/auth/revoke", data={"token": narrow["access_token"]}, auth=("ci", made["secret"])).raise_for_status()
     eventually(lambda: may(server, narrow["id_token"]) == 401)
-    rotated = admin.post("clients/ci/secret").raise_for_status().json()
+    rotated = admin.post("clients/ci/rotate").raise_for_status().json()
     eventually(lambda: may(server, token["id_token"]) == 401)
     eventually(lambda: may(server, made["secret"]) == 401)
     assert may(server, rotated["secret"]) == 200
@@ -385,26 +392,6 @@ def test_whoever_guesses_has_to_wait(http: httpx.Client, admin: httpx.Client) ->
     assert submit(http, page, "/auth/login", name="bob", password=once).status_code == 303
 
 
-def test_an_administrator_of_the_server_is_made_once(server: RunningServer, http: httpx.Client) -> None:
-    with pytest.raises(AccountError, match="has an administrator already"):
-        make_administrator(server.database, [PROJECT], "root", IdentityKind.PERSON, is_again=False)
-    secret = make_administrator(server.database, [PROJECT], "root", IdentityKind.SERVICE, is_again=True)
-    assert may(server, secret, "clients") == 200
-    again = make_administrator(server.database, [PROJECT], "root", IdentityKind.SERVICE, is_again=True)
-    assert (may(server, again, "accounts"), secret == again) == (200, False)
-    # No secret, token or key is in the database as it is.
-    with server.database.engine.connect() as connection:
-        tables = connection.execute(
-            text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'tempomesh'")
-        ).scalars()
-        dump = " ".join(
-            str(row) for table in tables for row in connection.execute(text(f'SELECT * FROM tempomesh."{table}"'))
-        )
-    assert again not in dump
-    assert "a good long password" not in dump
-    assert '"d"' not in dump
-
-
 def test_tcloud_signs_in_and_out(
     server: RunningServer,
     admin: httpx.Client,
@@ -417,7 +404,8 @@ def test_tcloud_signs_in_and_out(
     def tcloud(*arguments: str) -> tuple[int, str, str]:
         code = run(arguments)
         said = capsys.readouterr()
-        return code, said.out, said.err
+        # The server is in this process, and logs.
+        return code, "\n".join(line for line in said.out.splitlines() if "[info" not in line), said.err
 
     def browse(address: str) -> bool:
         """A person in front of the browser that opens, and on the way back to the terminal."""
@@ -444,7 +432,7 @@ def test_tcloud_signs_in_and_out(
     code, _, error = tcloud("environments", "list")
     assert (code, "sign in with `tcloud auth login`" in error) == (3, True)
     code, out, error = tcloud("auth", "login")
-    assert (code, out.startswith("Signed in at http://127.0.0.1:")) == (0, True), error
+    assert (code, "Signed in at http://127.0.0.1:" in out) == (0, True), error
     code, out, _ = tcloud("auth", "status", "-o", "json")
     told = json.loads(out)
     assert (told["identity"], told["scope"]) == ("tess@example.com", ["tbk:scope:project:local:main:viewer"])
@@ -479,3 +467,73 @@ def test_tcloud_signs_in_and_out(
     monkeypatch.setenv("TCLOUD_TOKEN_URL", server.url)
     code, _, error = tcloud("environments", "list")
     assert (code, error.count("\n"), "No token endpoint answers" in error) == (2, 1, True)
+
+
+def test_signing_keys_are_replaced_and_sealed_again(server: RunningServer, http: httpx.Client) -> None:
+    old_keys = dict(server.settings.secret_keys)
+    new_key = SecretStr(base64.b64encode(bytes([7]) * 32).decode())
+
+    def keys(secret_keys: dict[str, SecretStr], rotation: timedelta = timedelta(days=30)) -> SigningKeys:
+        made = SigningKeys(server.database, KeyRing(secret_keys), rotation, timedelta(minutes=10))
+        made.refresh()
+        return made
+
+    def key_id(signing: SigningKeys) -> str:
+        return str(json.loads(base64.urlsafe_b64decode(signing.sign({}).split(".")[0] + "=="))["kid"])
+
+    before = keys(old_keys)
+    # A new key is announced before it signs.
+    assert key_id(keys(old_keys, timedelta(0))) == key_id(before)
+    published = before.published()["keys"]
+    assert len(keys(old_keys).published()["keys"]) == len(published) + 1
+
+    both = {"new": new_key, **old_keys}
+    assert key_id(keys(both)) == key_id(before)
+    # What another server makes, whose keys we cannot read, is good here.
+    others = keys({"other": new_key})
+    assert key_id(others) != key_id(before)
+    issuer = Issuer(server.settings.root_url, others, timedelta(minutes=10), timedelta(days=1))
+    with server.database.engine.begin() as connection:
+        token = issuer.to_service(connection, "viewer", 0, "tbk:scope:projects")["id_token"]
+        sealed = connection.execute(text("SELECT sealed_private_key FROM tempomesh.signing_keys")).scalars().all()
+    assert may(server, token) == 200
+    assert {entry.split(":")[1] for entry in sealed} == {"new", "other"}
+    claims = others.verify(token)
+    assert claims is not None
+    forged = jwt.encode({"alg": "ES256", "kid": key_id(before)}, claims, ECKey.generate_key("P-256"))
+    assert may(server, forged) == 401
+
+
+def test_an_administrator_of_the_server_is_made_once(server: RunningServer) -> None:
+    settings = server.settings
+    keys = json.dumps({name: key.get_secret_value() for name, key in settings.secret_keys.items()})
+    variables = {
+        "TEMPOMESH_SERVER_DATABASE_URL": settings.database_url.get_secret_value(),
+        "TEMPOMESH_SERVER_PROJECTS": json.dumps(settings.projects),
+        "TEMPOMESH_SERVER_CODEC_KEYS": keys,
+        "TEMPOMESH_SERVER_SECRET_KEYS": keys,
+    }
+
+    def init(*options: str) -> Result:
+        return CliRunner().invoke(command.server, ["init", *options], env=variables)
+
+    refused = init()
+    assert (refused.exit_code, "has an administrator already" in refused.output) == (1, True)
+    made = [json.loads(init("--again", "--service", "--name", "root", "-o", "json").stdout)["secret"] for _ in range(2)]
+    assert made[0] != made[1]
+    assert (may(server, made[1], "clients"), may(server, made[1], "accounts")) == (200, 200)
+    assert may(server, made[0]) == 401
+    person = init("--again", "--name", "chief")
+    assert (person.exit_code, "first password" in person.stdout) == (0, True)
+
+    # No secret, password or key is in the database as it is.
+    with server.database.engine.connect() as connection:
+        tables = connection.execute(
+            text("SELECT table_name FROM information_schema.tables WHERE table_schema = 'tempomesh'")
+        ).scalars()
+        dump = " ".join(
+            str(row) for table in tables for row in connection.execute(text(f'SELECT * FROM tempomesh."{table}"'))
+        )
+    assert "root" in dump
+    for secret in (made[1], "a good long password", person.stdout.split("\n\n")[1].strip(), '"d"'):
+        assert secret not in dump

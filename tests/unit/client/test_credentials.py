@@ -43,6 +43,9 @@ def test_a_client_gets_a_token_and_keeps_it(tmp_path: Path) -> None:
     assert b"secret" not in asked.content
     assert bearer(flow.send(answer(asked, **issued(1)))) == "i1"
     assert bearer(begin(credentials)[1]) == "i1"
+    nowhere = TokenStore(tmp_path / FILE_NAME, "a folder that cannot be")
+    flow, asked = begin(ClientCredentials(TOKEN_URL, "ci", "secret", "", nowhere))
+    assert bearer(flow.send(answer(asked, **issued(3)))) == "i3"
     # So does the next process.
     assert bearer(begin(ClientCredentials(TOKEN_URL, "ci", "secret", "", store))[1]) == "i1"
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
