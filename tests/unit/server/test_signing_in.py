@@ -4,12 +4,14 @@ import pytest
 from authlib.oauth2.rfc6749 import InvalidScopeError
 
 from server.identities import Identity, IdentityKind
+from server.permissions import ANYWHERE, HeldGrant, Permissions, actions_of
 from server.projects import Project, Role
 from server.signin.attempts import Attempts, TooManyAttemptsError
 from server.signin.clients import PublicClient
 from server.signin.passwords import hash_password, is_password, password_problem
 from server.signin.returning import OVERVIEW, safe_return
 from server.signin.scopes import is_narrowed, requested_scope
+from tcloud.wire.grants import Action
 
 WEB = Project("acme", "web")
 
@@ -25,23 +27,26 @@ def test_a_scope_is_everything_unless_it_names_projects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "held", "left"),
+    ("scope", "held", "actions", "machines"),
     [
-        (None, {Role.ADMIN}, {Role.ADMIN}),
-        ({"tbk:scope:project:acme:web:viewer"}, {Role.ADMIN}, {Role.VIEWER}),
-        ({"tbk:scope:project:acme:web:admin"}, {Role.VIEWER}, {Role.VIEWER}),
-        ({"tbk:scope:project:acme:other:admin"}, {Role.ADMIN}, set()),
-        ({"tbk:scope:project:acme:web:executor"}, {Role.ADMIN, Role.EXECUTOR}, {Role.EXECUTOR}),
-        ({"tbk:scope:project:acme:web:admin"}, {Role.EXECUTOR}, set()),
-        (set(), {Role.ADMIN}, set()),
+        (None, Role.ADMIN, set(Action), set()),
+        ({"tbk:scope:project:acme:web:viewer"}, Role.ADMIN, {Action.VIEW}, set()),
+        ({"tbk:scope:project:acme:web:admin"}, Role.VIEWER, {Action.VIEW}, set()),
+        ({"tbk:scope:project:acme:other:admin"}, Role.ADMIN, set(), set()),
+        ({"tbk:scope:project:acme:web:executor"}, Role.ADMIN, set(), {Role.EXECUTOR}),
+        ({"tbk:scope:project:acme:web:admin"}, Role.OPERATOR, {Action.VIEW, Action.RUN, Action.PAUSE}, set()),
+        (set(), Role.ADMIN, set(), set()),
     ],
 )
 def test_a_token_that_was_asked_for_less_is_good_for_less(
-    scope: set[str] | None, held: set[Role], left: set[Role]
+    scope: set[str] | None, held: Role, actions: set[Action], machines: set[Role]
 ) -> None:
     limit = None if scope is None else frozenset(scope)
-    identity = Identity("ada", IdentityKind.PERSON, scope=limit)
-    assert identity.narrowed(WEB, frozenset(held)) == left
+    permissions = Permissions((HeldGrant(actions_of(held), ANYWHERE, frozenset({"*"})),), frozenset({Role.EXECUTOR}))
+    asked = Identity("ada", IdentityKind.PERSON, scope=limit).asked(WEB)
+    left = permissions if asked is None else permissions.narrowed(asked)
+    assert {action for action in Action if left.everywhere(action)} == actions
+    assert left.machine_roles == (machines if scope is not None else {Role.EXECUTOR})
 
 
 @pytest.mark.parametrize(
