@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from server.bodies import admit
 from server.database import Database
 from server.errors import ApiError
 from server.grants import KnownGrants
@@ -77,6 +78,7 @@ def require(*roles: Role) -> Callable[..., Awaitable[Access]]:
                 "TM-ROLE",
                 f"Client '{identity.identity_id}' has the role {has}; {request.url.path} takes {needed}.",
             )
+        admit(request)
         return Access(project, identity.identity_id, fitting[-1], request.app.state.database)
 
     let_in.required_roles = roles  # type: ignore[attr-defined]

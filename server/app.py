@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from server import api_page
 from server.access import project_of
 from server.api import (
     audit_log,
@@ -42,9 +43,10 @@ from server.compression import GunzipRequests
 from server.cors import CodecCors
 from server.crons import EnvironmentCrons
 from server.database import Database
-from server.errors import ApiError, UnexpectedErrors
+from server.errors import ApiError, UnexpectedErrors, in_one_line
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
+from server.headers import SecurityHeaders
 from server.identities import KnownTokens
 from server.memory import GiveBackMemory
 from server.pause_notices import keep_delivering
@@ -130,6 +132,7 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         # It guards against forged requests of a browser with cookies; here a token in a header is what counts.
         strict_content_type=False,
@@ -152,7 +155,9 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
     app.add_middleware(CodecCors, settings=settings)
     app.add_middleware(RequestLogs)
+    app.add_middleware(SecurityHeaders)
     app.include_router(_health)
+    app.include_router(api_page.router)
     for router in _ROUTERS:
         app.include_router(
             router, prefix=f"{_PROJECT_PATH}/api", dependencies=[Depends(_known_project)], responses=EVERYWHERE
@@ -213,10 +218,10 @@ def _known_project(project: Annotated[Project, Depends(project_of)]) -> Project:
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
-    body = {"code": error.code, "message": error.message}
+    body = {"code": error.code, "message": in_one_line(error.message)}
     if _PUBLIC_PATH in request.url.path:
         # Where clients of the public API look for it: without one they do not take a 404 for an answer.
-        body["detail"] = error.message
+        body["detail"] = body["message"]
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)
@@ -224,7 +229,7 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    message = f"{request.method} {request.url.path}: {error.detail}."
+    message = in_one_line(f"{request.method} {request.url.path}: {error.detail}.")
     code = "TM-SIZE" if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else "TM-HTTP"
     return JSONResponse({"code": code, "message": message}, status_code=error.status_code, headers=error.headers)
 
@@ -233,7 +238,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"code": "TM-REQUEST", "message": f"{where}: {first['msg']}"}, status_code=422)
+    return JSONResponse({"code": "TM-REQUEST", "message": in_one_line(f"{where}: {first['msg']}")}, status_code=422)
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -45,6 +45,7 @@ def server() -> None:
 
     from server.app import create_app
     from server.database import Database
+    from server.http_protocol import UVICORN
     from server.preparation import prepare
     from server.projects import parse_projects
 
@@ -70,7 +71,7 @@ def server() -> None:
         gc.freeze()
         gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 10)
         listening = _listen(settings.host, settings.port)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
+        config = uvicorn.Config(app, timeout_graceful_shutdown=5, **UVICORN)
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -12,7 +13,7 @@ from server.schema import executors
 from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
-__all__ = ["check_gateway", "known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
+__all__ = ["SQLMESH_VERSION", "check_gateway", "known_gateways", "known_executors", "live_gateways", "record_heartbeat"]
 
 _LIVE = timedelta(seconds=30)
 """An executor that was not heard of for longer is taken to be gone: it reports every few seconds."""
@@ -21,6 +22,10 @@ _SHOWN = timedelta(hours=1)
 """How long an executor that is gone is still listed."""
 
 _LOST = "lost"
+_OUTDATED = "outdated"
+
+SQLMESH_VERSION = version("sqlmesh")
+"""The server's, which executors have to have, too: they read and write the state that it keeps."""
 
 
 def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> None:
@@ -32,17 +37,20 @@ def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> 
 
 
 def known_executors(transaction: Transaction) -> list[Executor]:
-    """Executors that were seen within the last hour; those that went silent have the status `lost`."""
+    """Executors that were seen within the last hour.
+
+    Those that went silent have the status `lost`, those with another SQLMesh than the server's `outdated`.
+    """
     now = datetime.now(UTC)
     return [
-        executor if executor.last_seen_at >= now - _LIVE else executor.model_copy(update={"status": _LOST})
+        executor.model_copy(update={"status": _status(executor, now)})
         for executor in _seen_since(transaction, now - _SHOWN)
     ]
 
 
 def live_gateways(transaction: Transaction) -> list[Gateway]:
     """The gateways that executors serve now, by name; where two tell of one gateway, the one seen last is believed."""
-    live = _seen_since(transaction, datetime.now(UTC) - _LIVE)
+    live = [each for each in _seen_since(transaction, datetime.now(UTC) - _LIVE) if not _is_outdated(each)]
     return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
 
 
@@ -74,6 +82,16 @@ def _seen_since(transaction: Transaction, since: datetime) -> list[Executor]:
         .order_by(executors.c.kind, executors.c.identity)
     )
     return [Executor.model_validate(dict(row._mapping)) for row in rows]
+
+
+def _status(executor: Executor, now: datetime) -> str:
+    if executor.last_seen_at < now - _LIVE:
+        return _LOST
+    return _OUTDATED if _is_outdated(executor) else executor.status
+
+
+def _is_outdated(executor: ExecutorHeartbeat) -> bool:
+    return executor.sqlmesh_version != SQLMESH_VERSION
 
 
 def _by_name(gateways: Iterable[Gateway]) -> list[Gateway]:

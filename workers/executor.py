@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Awaitable, Container
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ from workers.connections import (
     bootstrap,
     connect_temporal,
 )
+from workers.duty import READY, Duty
 from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
 from workers.settings import ExecutorSettings
@@ -50,6 +51,7 @@ __all__ = ["check_executor", "serve_executor"]
 
 _log = structlog.get_logger(__name__)
 _HEARTBEAT_SECONDS = 5.0
+_STOPPING = "stopping"
 _IDLE_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 0.5
 _PREFIX = "SQLMESH__"
@@ -75,20 +77,29 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
         units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
         activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
         heartbeat = _heartbeat(kind, identity, known, gateways)
+        duty = Duty(known.sqlmesh_version)
         keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
         background = [
             asyncio.create_task(leases.run()),
             asyncio.create_task(keeper.run()),
-            asyncio.create_task(_report(api, heartbeat, keeper, EnvironmentReader(runners))),
+            asyncio.create_task(_report(api, heartbeat, duty, keeper, EnvironmentReader(runners))),
         ]
         try:
-            async with _worker(kind, client, settings, concurrency, activities):
-                await api.register(heartbeat)
-                _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
-                await (_until_idle(pools, stop) if once else stop.wait())
-                _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
-                with suppress(httpx.HTTPError, RefusedError):
-                    await api.register(heartbeat.model_copy(update={"status": "stopping"}))
+            while not stop.is_set():
+                async with _worker(kind, client, settings, concurrency, activities):
+                    duty.server_has((await api.register(heartbeat)).sqlmesh_version)
+                    _log.info(
+                        "ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency
+                    )
+                    await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over())
+                    _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
+                    status = _STOPPING if stop.is_set() or once else duty.status
+                    with suppress(httpx.HTTPError, RefusedError):
+                        await api.register(heartbeat.model_copy(update={"status": status}))
+                if once:
+                    break
+                # One that is outdated waits: it goes on if the server is taken back to the version before.
+                await _first(stop.wait(), duty.again())
         finally:
             for task in background:
                 task.cancel()
@@ -162,7 +173,7 @@ def _from_env_file(path: Path | None) -> dict[str, str]:
 def _require_version(known: Bootstrap) -> None:
     own = version("sqlmesh")
     if own != known.sqlmesh_version:
-        raise CannotStartError(
+        raise WrongSettingsError(
             f"This executor has SQLMesh {own}, the server has {known.sqlmesh_version}: "
             f"run `pip install sqlmesh=={known.sqlmesh_version}` in its Python environment and start it again."
         )
@@ -203,18 +214,21 @@ def _heartbeat(kind: ExecutorKind, identity: str, known: Bootstrap, gateways: li
 
 
 async def _report(
-    api: ExecutorApi, heartbeat: ExecutorHeartbeat, keeper: PythonKeeper, environments: EnvironmentReader
+    api: ExecutorApi, heartbeat: ExecutorHeartbeat, duty: Duty, keeper: PythonKeeper, environments: EnvironmentReader
 ) -> None:
     async with asyncio.TaskGroup() as reading:
         last: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             try:
-                answer = await api.register(await keeper.add_to(heartbeat))
+                answer = await api.register(
+                    (await keeper.add_to(heartbeat)).model_copy(update={"status": duty.status})
+                )
             except (httpx.HTTPError, RefusedError) as error:
                 _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
                 continue
-            if last is None or last.done():
+            duty.server_has(answer.sqlmesh_version)
+            if duty.status == READY and (last is None or last.done()):
                 last = reading.create_task(_prepare(answer, keeper, environments))
 
 
@@ -262,6 +276,16 @@ def _worker(
         graceful_shutdown_timeout=settings.executor_grace,
         interceptors=[ActivityLogs()],
     )
+
+
+async def _first(*ends: Awaitable[object]) -> None:
+    """Returns with the first of several ends, and forgets the others."""
+    tasks = [asyncio.ensure_future(end) for end in ends]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _until_idle(pools: RunnerPools, stop: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from server.api.dependencies import Anyone, ExecutorOnly
 from server.environments import scheduled_plans
-from server.executors import known_executors, live_gateways, record_heartbeat
+from server.executors import SQLMESH_VERSION, known_executors, live_gateways, record_heartbeat
 from server.projects import Role
 from server.pythons import pythons_of_plans
 from server.settings import ServerSettings
@@ -40,7 +40,7 @@ def bootstrap(request: Request, access: Anyone) -> Bootstrap:
     return Bootstrap(
         project=access.project.namespace,
         server_version=version("tempomesh"),
-        sqlmesh_version=version("sqlmesh"),
+        sqlmesh_version=SQLMESH_VERSION,
         gateways=gateways,
         temporal=_temporal(settings, access.project.namespace) if is_machine else None,
         codec_keys=(
@@ -51,7 +51,7 @@ def bootstrap(request: Request, access: Anyone) -> Bootstrap:
 
 @router.get("/state-sync/enterprise-version", summary="The SQLMesh version of the state, for clients that ask first")
 def enterprise_version(access: Anyone) -> dict[str, str]:  # noqa: ARG001 - the door
-    return {"version": version("sqlmesh")}
+    return {"version": SQLMESH_VERSION}
 
 
 @router.get("/executors", summary="Executors that were seen lately")
@@ -75,6 +75,7 @@ def heartbeat(request: Request, body: ExecutorHeartbeat, access: ExecutorOnly) -
         return HeartbeatAnswer(
             scheduled=scheduled if body.kind is ExecutorKind.RUN else {},
             python_environments=pythons_of_plans(transaction, scheduled.values()),
+            sqlmesh_version=SQLMESH_VERSION,
         )
 
 

@@ -27,8 +27,6 @@ from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
 
-_log = structlog.get_logger(__name__)
-
 router = APIRouter(tags=["state"])
 _log = structlog.get_logger(__name__)
 

@@ -64,6 +64,8 @@ class HeartbeatAnswer(BaseModel):
     run executors, which read them before their next tick."""
     python_environments: list[str] = []
     """Keys of the Python environments of environments that are scheduled: every executor has them built."""
+    sqlmesh_version: str | None = None
+    """The server's: an executor that has another one takes no more work."""
 
 
 class Executor(ExecutorHeartbeat):

@@ -13,6 +13,7 @@ import uvicorn
 
 from server.app import create_app
 from server.database import Database
+from server.http_protocol import UVICORN
 from server.preparation import prepare
 from server.projects import Project, Role
 from server.settings import ClientSettings, ServerSettings
@@ -63,9 +64,7 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
     database = Database(database_url, pool_size=8, cache_dir=cache_dir)
     prepare(database, [project], settings.clients)
     app = create_app(settings, database, [project])
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
-    )
+    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=2, **UVICORN))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:
