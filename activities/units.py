@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -27,6 +28,7 @@ from tcloud.wire.executions import (
 )
 from tcloud.wire.runs import Audit
 from tcloud.wire.statuses import Status
+from telemetry.metrics import count, observe_seconds
 
 __all__ = ["UnitEvaluations"]
 
@@ -109,6 +111,7 @@ class UnitEvaluations:
         assert started.evaluation_id is not None  # noqa: S101 - with the verdict GO it is there
         assert started.fence is not None  # noqa: S101 - likewise
         log = _log.bind(execution_id=execution.execution_id, unit=unit, evaluation_id=started.evaluation_id)
+        begun = monotonic()
         try:
             with self._leases.holding(started.evaluation_id, started.fence, started.lease_seconds or 30.0):
                 outcome = await self._in_time(execution, unit, recheck=started.recheck)
@@ -133,6 +136,8 @@ class UnitEvaluations:
             if retried < snapshot.retries:
                 finish = _tried_again(finish, snapshot, retried)
         log.info("unit_evaluated", status=finish.status)
+        count("tempomesh_evaluations", status=finish.status.value)
+        observe_seconds("tempomesh_evaluation_duration_seconds", monotonic() - begun)
         return finish
 
     @retry(

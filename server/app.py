@@ -57,6 +57,7 @@ from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from server.unusable import UNUSABLE, refusal_of
 from server.waiting import keep_submitting
 
 __all__ = ["create_app"]
@@ -166,6 +167,8 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    for unusable in UNUSABLE:
+        app.add_exception_handler(unusable, _unusable)
     return app
 
 
@@ -225,6 +228,13 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)
+
+
+async def _unusable(request: Request, error: Exception) -> JSONResponse:
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return await _api_error(request, refusal)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

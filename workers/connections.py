@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from tcloud.api.control import ControlApi
 from tcloud.api.executor import RefusedError
 from tcloud.wire.executors import Bootstrap
+from workers.settings import WorkerSettings
 from workflows.codec import data_converter
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "WrongSettingsError",
     "bootstrap",
     "connect_temporal",
+    "temporal_of",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -96,6 +99,16 @@ async def connect_temporal(known: Bootstrap, identity: str) -> Client:
         )
     except (RPCError, RuntimeError) as error:
         raise NotReachableError(f"Temporal at {temporal.address} cannot be reached: {error}") from error
+
+
+async def temporal_of(settings: WorkerSettings, identity: str) -> Client:
+    """Connects to the project's namespace, for a command that serves no queue.
+
+    Raises:
+        CannotStartError: If the server or Temporal cannot be reached, or the token is refused.
+    """
+    async with ControlApi(settings.url, settings.bearer) as api:
+        return await connect_temporal(await bootstrap(api.bootstrap, settings.url, settings.start_patience), identity)
 
 
 def _refused(status: int, message: str) -> CannotStartError:

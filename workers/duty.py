@@ -23,14 +23,27 @@ class Duty:
         self._is_outdated = asyncio.Event()
         self._is_fit = asyncio.Event()
         self._is_fit.set()
+        self._not_reported: str | None = None
 
     @property
     def status(self) -> str:
         """What the executor reports of itself."""
         return OUTDATED if self._is_outdated.is_set() else READY
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the executor is not at work, as far as the server has a say in it; None if it is."""
+        if self._is_outdated.is_set():
+            return "outdated: the server has another version of SQLMesh"
+        return None if self._not_reported is None else f"the server was not told of it: {self._not_reported}"
+
+    def not_reported(self, reason: str) -> None:
+        """Takes note that a report has not reached the server."""
+        self._not_reported = reason
+
     def server_has(self, sqlmesh_version: str | None) -> None:
-        """Takes note of the server's version; None says nothing."""
+        """Takes note that a report was answered, and of the server's version; None says nothing."""
+        self._not_reported = None
         is_outdated = sqlmesh_version not in (None, self._own)
         if is_outdated == self._is_outdated.is_set():
             return

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Container
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from workers.connections import (
     connect_temporal,
 )
 from workers.duty import READY, Duty
+from workers.health import Health, serving_health, start_metrics, temporal_trouble
 from workers.pythons import PythonKeeper
 from workers.reading import EnvironmentReader
 from workers.settings import ExecutorSettings
@@ -64,45 +66,61 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
     Raises:
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
+    start_metrics(settings)
+    health = Health()
+    with serving_health(settings, health):
+        async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
+            await _serve(kind, settings, api, store, pools, health, stop, once=once)
+
+
+async def _serve(
+    kind: ExecutorKind,
+    settings: ExecutorSettings,
+    api: ExecutorApi,
+    store: EnvironmentStore,
+    pools: RunnerPools,
+    health: Health,
+    stop: asyncio.Event,
+    *,
+    once: bool,
+) -> None:
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with ExecutorApi(settings.url, settings.bearer) as api, _runners(settings) as (store, pools):
-        known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
-        _require_version(known)
-        gateways, notifies_of = await _describe(pools)
-        client = await connect_temporal(known, identity)
-        leases = LeaseKeeper(api, identity)
-        concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
-        pythons = _pythons(api, store, pools, known, gateways)
-        runners = RunnerCalls(pythons, api)
-        units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
-        activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
-        heartbeat = _heartbeat(kind, identity, known, gateways)
-        duty = Duty(known.sqlmesh_version)
-        keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
-        background = [
-            asyncio.create_task(leases.run()),
-            asyncio.create_task(keeper.run()),
-            asyncio.create_task(_report(api, heartbeat, duty, keeper, EnvironmentReader(runners))),
-        ]
-        try:
-            while not stop.is_set():
-                async with _worker(kind, client, settings, concurrency, activities):
-                    duty.server_has((await api.register(heartbeat)).sqlmesh_version)
-                    _log.info(
-                        "ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency
-                    )
-                    await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over())
-                    _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
-                    status = _STOPPING if stop.is_set() or once else duty.status
-                    with suppress(httpx.HTTPError, RefusedError):
-                        await api.register(heartbeat.model_copy(update={"status": status}))
-                if once:
-                    break
-                # One that is outdated waits: it goes on if the server is taken back to the version before.
-                await _first(stop.wait(), duty.again())
-        finally:
-            for task in background:
-                task.cancel()
+    known = await bootstrap(api.bootstrap, settings.url, settings.start_patience)
+    _require_version(known)
+    gateways, notifies_of = await _describe(pools)
+    client = await connect_temporal(known, identity)
+    leases = LeaseKeeper(api, identity)
+    concurrency = settings.executor_concurrency or _default(gateways).concurrent_tasks
+    pythons = _pythons(api, store, pools, known, gateways)
+    runners = RunnerCalls(pythons, api)
+    units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
+    activities = _activities(api, runners, pythons, units, notifies_of=notifies_of)
+    heartbeat = _heartbeat(kind, identity, known, gateways)
+    duty = Duty(known.sqlmesh_version)
+    keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
+    background = [
+        asyncio.create_task(leases.run()),
+        asyncio.create_task(keeper.run()),
+        asyncio.create_task(_report(api, heartbeat, duty, keeper, EnvironmentReader(runners))),
+    ]
+    try:
+        while not stop.is_set():
+            async with _worker(kind, client, settings, concurrency, activities) as worker:
+                health.ready_means(partial(_trouble, worker, client, duty))
+                duty.server_has((await api.register(heartbeat)).sqlmesh_version)
+                _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
+                await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over())
+                _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
+                status = _STOPPING if stop.is_set() or once else duty.status
+                with suppress(httpx.HTTPError, RefusedError):
+                    await api.register(heartbeat.model_copy(update={"status": status}))
+            if once:
+                break
+            # One that is outdated waits: it goes on if the server is taken back to the version before.
+            await _first(stop.wait(), duty.again())
+    finally:
+        for task in background:
+            task.cancel()
 
 
 async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list[str]:
@@ -221,10 +239,9 @@ async def _report(
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             try:
-                answer = await api.register(
-                    (await keeper.add_to(heartbeat)).model_copy(update={"status": duty.status})
-                )
+                answer = await api.register((await keeper.add_to(heartbeat)).model_copy(update={"status": duty.status}))
             except (httpx.HTTPError, RefusedError) as error:
+                duty.not_reported(str(error) or type(error).__name__)
                 _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
                 continue
             duty.server_has(answer.sqlmesh_version)
@@ -276,6 +293,14 @@ def _worker(
         graceful_shutdown_timeout=settings.executor_grace,
         interceptors=[ActivityLogs()],
     )
+
+
+async def _trouble(worker: Worker, client: Client, duty: Duty) -> str | None:
+    if (trouble := duty.trouble) is not None:
+        return trouble
+    if not worker.is_running or worker.is_shutdown:
+        return "it does not ask Temporal for work"
+    return await temporal_trouble(client)
 
 
 async def _first(*ends: Awaitable[object]) -> None:

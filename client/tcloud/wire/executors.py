@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tcloud.wire.pythons import BuiltPython
 
@@ -34,7 +34,7 @@ class Gateway(BaseModel):
     """SQLMesh's connection type, such as `postgres`."""
     dialect: str
     default_catalog: str | None = None
-    concurrent_tasks: int = 1
+    concurrent_tasks: int = Field(default=1, ge=1, le=10_000)
     is_default: bool = False
 
 
