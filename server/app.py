@@ -1,6 +1,6 @@
 """The HTTP application: routers under the project's path, health at the root, errors as JSON."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -49,6 +49,7 @@ from server.grants import KnownGrants
 from server.headers import SecurityHeaders
 from server.identities import KnownTokens
 from server.memory import GiveBackMemory
+from server.metrics import Metrics, serve_metrics
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
 from server.projects import Project
@@ -118,13 +119,20 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop_metrics: Callable[[], None] | None = None
         async with anyio.create_task_group() as background:
+            if settings.metrics_port is not None:
+                metrics = Metrics(database, app.state.temporal, projects)
+                stop_metrics = serve_metrics(metrics, settings.metrics_host, settings.metrics_port)
+                background.start_soon(metrics.keep_measuring)
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_delivering, database, app.state.temporal, projects)
             background.start_soon(keep_expiring, database, projects, timedelta(days=settings.retention_days))
             background.start_soon(app.state.releases.keep_telling)
             yield
             background.cancel_scope.cancel()
+        if stop_metrics is not None:
+            stop_metrics()
         await app.state.temporal.close()
 
     app = FastAPI(
