@@ -17,6 +17,7 @@ from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
 from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from tcloud.api.executor import RefusedError
+from tcloud.tracing import is_tracing, record_spans, span
 from tcloud.wire.executions import (
     ConsoleEvent,
     Execution,
@@ -187,12 +188,16 @@ class UnitEvaluations:
             "execution": None,
             "unit": unit,
             "recheck": recheck,
+            "traced": is_tracing(),
         }
+        model = execution.snapshots[execution.units[unit].snapshot].name
         async with self._runners.evaluator(execution) as runner:
-            outcome = await self._runners.evaluate(runner, arguments, execution)
-            if outcome.get("need_execution"):
-                arguments["execution"] = execution.model_dump(mode="json")
+            with span("evaluate", **{"tempomesh.model": model}):
                 outcome = await self._runners.evaluate(runner, arguments, execution)
+                if outcome.get("need_execution"):
+                    arguments["execution"] = execution.model_dump(mode="json")
+                    outcome = await self._runners.evaluate(runner, arguments, execution)
+                record_spans(outcome.pop("spans", ()))
         return outcome
 
 

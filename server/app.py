@@ -58,8 +58,10 @@ from server.retention import keep_expiring
 from server.scheduling import ScheduledEnvironments
 from server.settings import ServerSettings
 from server.temporal import TemporalGateway
+from server.traces import RequestSpans
 from server.unusable import UNUSABLE, refusal_of
 from server.waiting import keep_submitting
+from tcloud.tracing import is_tracing
 
 __all__ = ["create_app"]
 
@@ -165,6 +167,8 @@ def create_app(settings: ServerSettings, database: Database, projects: Sequence[
     app.add_middleware(CodecCors, settings=settings)
     app.add_middleware(RequestLogs)
     app.add_middleware(SecurityHeaders)
+    if is_tracing():
+        app.add_middleware(RequestSpans)
     app.include_router(_health)
     app.include_router(api_page.router)
     for router in _ROUTERS:

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -48,11 +49,13 @@ def server() -> None:
     from server.http_protocol import UVICORN
     from server.preparation import prepare
     from server.projects import parse_projects
+    from tcloud.tracing import start_tracing
 
     try:
         projects = parse_projects(settings.projects)
     except ValueError as error:
         raise click.UsageError(f"TEMPOMESH_SERVER_PROJECTS: {error}") from error
+    tracing = ExitStack()
     database = Database(settings.database_url.get_secret_value(), settings.database_pool_size, settings.cache_dir)
     try:
         try:
@@ -62,6 +65,7 @@ def server() -> None:
             raise _NotReachable(f"PostgreSQL cannot be reached: {reason} (TEMPOMESH_SERVER_DATABASE_URL)") from error
         except SQLMeshError as error:
             raise click.ClickException(str(error)) from error
+        tracing.enter_context(start_tracing("tempomesh-server"))
         app = create_app(settings, database, projects)
         disable_analytics()
         # A request that waits for the interpreter should not wait for most of its own time: by default, 5 ms.
@@ -77,6 +81,7 @@ def server() -> None:
             signal.signal(stop, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listening])
     finally:
+        tracing.close()
         database.close()
 
 

@@ -31,9 +31,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from server.errors import ApiError
 from server.projects import Project
 from server.settings import ServerSettings
+from tcloud.tracing import is_tracing, trace_headers
 from tcloud.wire.executors import ControlWorker
 from tcloud.wire.queries import Query
 from tcloud.wire.runs import Run, RunOptions
+from telemetry.temporal_traces import temporal_interceptors
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
@@ -114,6 +116,7 @@ class TemporalGateway:
                         namespace=project.namespace,
                         data_converter=self._converter,
                         tls=self._settings.temporal_tls,
+                        interceptors=temporal_interceptors(is_tracing=is_tracing()),
                     )
             return self._clients[project]
 
@@ -175,7 +178,11 @@ class TemporalGateway:
                 async with asyncio.timeout(_WORKER_TIMEOUT.total_seconds()):
                     return await client.execute_update_with_start_workflow(
                         EnvironmentWorkflow.submit_plan,
-                        PlanRef(environment=environment, plan_id=plan_id),
+                        PlanRef(
+                            environment=environment,
+                            plan_id=plan_id,
+                            traceparent=trace_headers().get("traceparent"),
+                        ),
                         start_workflow_operation=start,
                         id=plan_id,
                     )

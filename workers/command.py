@@ -12,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from tcloud.output import Format, output_option, print_table
+from tcloud.tracing import start_tracing
 from tcloud.wire.executors import ExecutorKind
 from telemetry.logs import configure_logging, secrets_of
 from workers.settings import ExecutorSettings, WorkerSettings
@@ -142,7 +143,8 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         # What is imported by now lives as long as the process: every full collection would walk through it again.
         gc.collect()
         gc.freeze()
-        await serve(stop)
+        with start_tracing(_service()):
+            await serve(stop)
 
     try:
         asyncio.run(main())
@@ -154,6 +156,11 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         raise _NotReachable(str(error)) from error
     except CannotStartError as error:
         raise _NotStarted(str(error)) from error
+
+
+def _service() -> str:
+    """What this process is called in traces: `tempomesh-worker`, `tempomesh-executor-run`, …."""
+    return click.get_current_context().command_path.replace("tcloud", "tempomesh", 1).replace(" ", "-")
 
 
 class _NotStarted(click.ClickException):

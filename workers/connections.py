@@ -14,7 +14,9 @@ from temporalio.service import RPCError
 
 from tcloud.api.control import ControlApi
 from tcloud.api.executor import RefusedError
+from tcloud.tracing import is_tracing
 from tcloud.wire.executors import Bootstrap
+from telemetry.temporal_traces import temporal_interceptors
 from workers.settings import WorkerSettings
 from workflows.codec import data_converter
 
@@ -96,6 +98,7 @@ async def connect_temporal(known: Bootstrap, identity: str) -> Client:
             tls=temporal.tls,
             data_converter=data_converter(keys),
             identity=identity,
+            interceptors=temporal_interceptors(is_tracing=is_tracing()),
         )
     except (RPCError, RuntimeError) as error:
         raise NotReachableError(f"Temporal at {temporal.address} cannot be reached: {error}") from error

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from tcloud.api.answers import raise_for_answer, understood, unreachable
 from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.tracing import request_hooks
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.environments import Environment, Schedule
 from tcloud.wire.executors import Bootstrap, ControlWorker, Executor, Gateway
@@ -74,6 +75,7 @@ class Api:
                     headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
                     timeout=_TIMEOUT,
                     trust_env=goes_through_proxies(self.url),
+                    event_hooks={"request": request_hooks()},
                 )
             return self._open
 

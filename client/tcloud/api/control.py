@@ -8,6 +8,7 @@ import httpx
 from pydantic import TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.tracing import async_request_hooks
 from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
@@ -35,6 +36,7 @@ class ControlApi:
             headers={"Authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
+            event_hooks={"request": async_request_hooks()},
         )
 
     async def __aenter__(self) -> Self:

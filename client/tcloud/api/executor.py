@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from tcloud.api.proxies import goes_through_proxies
+from tcloud.tracing import async_request_hooks
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
     ConsoleEvent,
@@ -69,6 +70,7 @@ class ExecutorApi:
             headers={"Authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
+            event_hooks={"request": async_request_hooks()},
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
         )
 

@@ -44,8 +44,10 @@ class RunningServer:
 
 
 @contextmanager
-def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address: str) -> Iterator[RunningServer]:
-    """Serves one project until the context ends."""
+def serving(
+    database_url: str, cache_dir: Path, namespace: str, temporal_address: str, **more: object
+) -> Iterator[RunningServer]:
+    """Serves one project until the context ends; `more` are other settings."""
     (port,) = free_ports(1)
     settings = ServerSettings.model_validate(
         {
@@ -58,6 +60,7 @@ def serving(database_url: str, cache_dir: Path, namespace: str, temporal_address
                 ClientSettings.model_validate({"client_id": role, "role": role, "secret": f"{role}-token"})
                 for role in Role
             ],
+            **more,
         }
     )
     project = Project.parse(namespace)
