@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -88,7 +89,7 @@ async def at_work(
             probed = {"TCLOUD_HEALTH_PORT": str(health), "TCLOUD_METRICS_PORT": str(metrics)}
             stack.enter_context(process(tmp_path / f"{command[0]}.log", command, {**variables, **own, **probed}))
         for health, _ in (worker, executor):
-            await eventually_async(lambda health=health: probe(health, "/readyz", 200), START_SECONDS)
+            await eventually_async(partial(probe, health, "/readyz", 200), START_SECONDS)
         yield AtWork(running, collector, server_metrics, worker, executor, variables)
 
 
