@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -50,11 +51,10 @@ async def test_what_strangers_may_do(server: RunningServer, monkeypatch: pytest.
         with socket.create_connection((urlsplit(root).hostname, urlsplit(root).port)) as connection:
             connection.sendall(begun)
             if status == b"431":
-                with pytest.raises(OSError):  # noqa: PT011 (closed in one of several ways)
-                    for _ in range(1000):
-                        connection.sendall(b"x" * 4096)
-            else:
-                assert connection.recv(100).startswith(b"HTTP/1.1 " + status)
+                with suppress(ConnectionError):
+                    connection.sendall(b"x" * 100_000)
+            assert connection.recv(100).startswith(b"HTTP/1.1 " + status)
+            with suppress(ConnectionError):
                 while connection.recv(1000):
                     pass
 
