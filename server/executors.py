@@ -63,7 +63,12 @@ def check_gateway(transaction: Transaction, gateway: str) -> None:
     served = [live.name for live in live_gateways(transaction)]
     if gateway in served:
         return
-    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
+    if served:
+        what_there_is = f"they serve {', '.join(served)}"
+    elif any(_is_outdated(each) for each in _seen_since(transaction, datetime.now(UTC) - _LIVE)):
+        what_there_is = f"those that run have another SQLMesh than the server's {SQLMESH_VERSION}: upgrade them"
+    else:
+        what_there_is = "none is running: start `tcloud executor apply`"
     raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
 
 
