@@ -34,7 +34,15 @@ format:
     uv run ruff check --fix
     uv run ruff format
 
-# All of the above, as continuous integration does it.
+# Send the server what nobody should: many examples of each call (continuous integration tries a few).
+fuzz EXAMPLES="300":
+    TEMPOMESH_FUZZ_EXAMPLES={{EXAMPLES}} uv run pytest -n0 --timeout 7200 tests/integration/server/test_fuzz.py
+
+# Ask a database of vulnerabilities, over the internet, for known ones of the pinned packages.
+audit:
+    uv run python tools/audit.py
+
+# Lint, types, contracts and tests, as continuous integration does it.
 check:
     .ci/run
 

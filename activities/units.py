@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from activities.runner_calls import RunnerCalls
 from activities.turns import TurnQueue
 from envmanager.errors import PythonUnavailableError, RunnerCrashedError, TaskFailedError, ZygoteFailedError
 from tcloud.api.executor import RefusedError
+from tcloud.tracing import is_tracing, record_spans, span
 from tcloud.wire.executions import (
     ConsoleEvent,
     Execution,
@@ -28,6 +30,7 @@ from tcloud.wire.executions import (
 )
 from tcloud.wire.runs import Audit
 from tcloud.wire.statuses import Status
+from telemetry.metrics import count, observe_seconds
 
 __all__ = ["UnitEvaluations"]
 
@@ -114,6 +117,7 @@ class UnitEvaluations:
         assert started.evaluation_id is not None  # noqa: S101 - with the verdict GO it is there
         assert started.fence is not None  # noqa: S101 - likewise
         log = _log.bind(execution_id=execution.execution_id, unit=unit, evaluation_id=started.evaluation_id)
+        begun = monotonic()
         try:
             with self._leases.holding(started.evaluation_id, started.fence, started.lease_seconds or 30.0):
                 outcome = await self._in_time(execution, unit, recheck=started.recheck)
@@ -143,6 +147,8 @@ class UnitEvaluations:
             if retried < snapshot.retries:
                 finish = _tried_again(finish, snapshot, retried)
         log.info("unit_evaluated", status=finish.status)
+        count("tempomesh_evaluations", status=finish.status.value)
+        observe_seconds("tempomesh_evaluation_duration_seconds", monotonic() - begun)
         return finish
 
     @retry(
@@ -192,12 +198,16 @@ class UnitEvaluations:
             "execution": None,
             "unit": unit,
             "recheck": recheck,
+            "traced": is_tracing(),
         }
+        model = execution.snapshots[execution.units[unit].snapshot].name
         async with self._runners.evaluator(execution) as runner:
-            outcome = await self._runners.evaluate(runner, arguments, execution)
-            if outcome.get("need_execution"):
-                arguments["execution"] = execution.model_dump(mode="json")
+            with span("evaluate", **{"tempomesh.model": model}):
                 outcome = await self._runners.evaluate(runner, arguments, execution)
+                if outcome.get("need_execution"):
+                    arguments["execution"] = execution.model_dump(mode="json")
+                    outcome = await self._runners.evaluate(runner, arguments, execution)
+                record_spans(outcome.pop("spans", ()))
         return outcome
 
 

@@ -25,6 +25,7 @@ from envmanager.errors import PythonUnavailableError
 from envmanager.interpreters import Interpreter, find_interpreter
 from envmanager.uv import Uv
 from tcloud.wire.pythons import PinnedPython
+from telemetry.metrics import count, observe_seconds
 
 __all__ = ["EnvironmentStore", "Held", "StoredEnvironment", "modules_in"]
 
@@ -261,13 +262,19 @@ class EnvironmentStore:
             await add_bytecode(site_packages, interpreter, self._bytecode)
             await asyncio.to_thread(_finish, partial, site_packages, pinned, interpreter)
             partial.rename(self._path(name))
+        except PythonUnavailableError:
+            count("tempomesh_python_builds", outcome="failed")
+            raise
         except OSError as error:
+            count("tempomesh_python_builds", outcome="failed")
             raise PythonUnavailableError(
                 f"The Python environment cannot be built in {self._folder}: {error}.", retryable=True
             ) from error
         finally:
             if partial.exists():
                 await asyncio.to_thread(_delete, partial)
+        count("tempomesh_python_builds", outcome="built")
+        observe_seconds("tempomesh_python_build_duration_seconds", time.monotonic() - started)
         _log.info("python_built", key=pinned.key, seconds=round(time.monotonic() - started, 1))
 
     def _remove(self, name: str) -> bool:

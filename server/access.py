@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from server.audit_log import came_from
+from server.bodies import admit
 from server.database import Database, Transaction
 from server.denials import DeniedError
 from server.errors import ApiError
@@ -194,6 +195,7 @@ def require(
         )
         if access.machine is None:
             await _check_people(access, request, actions, within, roles)
+        admit(request)
         return access
 
     let_in.permission = {  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """The HTTP application: routers under the project's path, health at the root, errors as JSON."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
+from server import api_page
 from server.access import declare_permissions, open_to_all, project_of
 from server.api import (
     audit_log,
@@ -48,12 +49,14 @@ from server.crons import EnvironmentCrons
 from server.database import Database
 from server.denials import Denials, DeniedError
 from server.edge.service import serve_edge
-from server.errors import ApiError, UnexpectedErrors
+from server.errors import ApiError, UnexpectedErrors, in_one_line
 from server.executions import ExecutionDocuments
 from server.grants import KnownGrants
+from server.headers import SecurityHeaders
 from server.identities import KnownTokens
 from server.lost_workflows import keep_ending_lost
 from server.memory import GiveBackMemory
+from server.metrics import Metrics, serve_metrics
 from server.pause_notices import keep_delivering
 from server.preemption import PromotedSnapshots
 from server.projects import Project, Role
@@ -70,7 +73,10 @@ from server.signin.service import SignIn
 from server.temporal import TemporalGateway
 from server.temporal_connection import TemporalConnection
 from server.temporal_tokens import EdgePass, TemporalTokens
+from server.traces import RequestSpans
+from server.unusable import UNUSABLE, refusal_of
 from server.waiting import keep_submitting
+from tcloud.tracing import is_tracing
 
 __all__ = ["create_app"]
 
@@ -152,7 +158,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        stop_metrics: Callable[[], None] | None = None
         async with _edge(app), anyio.create_task_group() as background:
+            if settings.metrics_port is not None:
+                metrics = Metrics(database, app.state.temporal, projects)
+                stop_metrics = serve_metrics(metrics, settings.metrics_host, settings.metrics_port)
+                background.start_soon(metrics.keep_measuring)
             background.start_soon(app.state.temporal.keep_signed_in)
             background.start_soon(keep_submitting, database, app.state.temporal, projects)
             background.start_soon(keep_ending_lost, database, app.state.temporal, projects)
@@ -162,6 +173,8 @@ def create_app(
             background.start_soon(app.state.releases.keep_telling)
             yield
             background.cancel_scope.cancel()
+        if stop_metrics is not None:
+            stop_metrics()
         await app.state.temporal.close()
 
     app = FastAPI(
@@ -170,8 +183,8 @@ def create_app(
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_parameters={"showExtensions": True},
         # It guards against forged requests of a browser with cookies; here a token in a header is what counts, and the
         # pages of signing in have a token in every form.
         strict_content_type=False,
@@ -200,8 +213,12 @@ def create_app(
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_COMPRESSED_BYTES, compresslevel=1)
     app.add_middleware(CodecCors, settings=settings)
     app.add_middleware(RequestLogs)
-    declare_permissions(_health)
-    app.include_router(_health)
+    app.add_middleware(SecurityHeaders)
+    if is_tracing():
+        app.add_middleware(RequestSpans)
+    for router in (_health, api_page.router):
+        declare_permissions(router)
+        app.include_router(router)
     for router in (sign_in_routes.router, pages.router, provider.router):
         app.include_router(router)
     for router in _ROUTERS:
@@ -213,6 +230,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OperationalError, _database_error)
+    for unusable in UNUSABLE:
+        app.add_exception_handler(unusable, _unusable)
     return app
 
 
@@ -287,18 +306,25 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class
     if isinstance(error, DeniedError):
         await request.app.state.denials.record(error)
-    body = {"code": error.code, "message": error.message}
+    body = {"code": error.code, "message": in_one_line(error.message)}
     if _PUBLIC_PATH in request.url.path:
         # Where clients of the public API look for it: without one they do not take a 404 for an answer.
-        body["detail"] = error.message
+        body["detail"] = body["message"]
     if error.error_type:
         body["error_type"] = error.error_type
     return JSONResponse(body, status_code=error.status)
 
 
+async def _unusable(request: Request, error: Exception) -> JSONResponse:
+    refusal = refusal_of(error)
+    if refusal is None:
+        raise error
+    return await _api_error(request, refusal)
+
+
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    message = f"{request.method} {request.url.path}: {error.detail}."
+    message = in_one_line(f"{request.method} {request.url.path}: {error.detail}.")
     code = "TM-SIZE" if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else "TM-HTTP"
     return JSONResponse({"code": code, "message": message}, status_code=error.status_code, headers=error.headers)
 
@@ -307,7 +333,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"code": "TM-REQUEST", "message": f"{where}: {first['msg']}"}, status_code=422)
+    return JSONResponse({"code": "TM-REQUEST", "message": in_one_line(f"{where}: {first['msg']}")}, status_code=422)
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 __all__ = ["RequestLogs"]
 
 _PATH = re.compile(r"/sqlmesh/(?P<org>[^/]+)/(?P<project>[^/]+)(?:/api/(?P<group>\w+)/(?P<id>[^/]+))?")
-_NAMES = {"plans": "plan_id", "runs": "run_id", "environments": "environment", "executions": "execution_id"}
+_NAMES = {
+    "plans": "plan_id",
+    "runs": "run_id",
+    "environments": "environment",
+    "executions": "execution_id",
+    "owners": "owner_id",
+    "queries": "query_id",
+    "evaluations": "evaluation_id",
+}
 
 
 class RequestLogs:

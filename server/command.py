@@ -156,8 +156,10 @@ def _serve() -> None:
     from sqlmesh.core.analytics import disable_analytics
 
     from server.app import create_app
+    from server.http_protocol import UVICORN
+    from tcloud.tracing import start_tracing
 
-    with open_database(settings) as (database, projects):
+    with start_tracing("tempomesh-server"), open_database(settings) as (database, projects):
         try:
             app = create_app(settings, database, projects)
         except ValueError as error:
@@ -173,7 +175,7 @@ def _serve() -> None:
         if settings.edge_port is not None:
             # It is opened by another library, whose complaint would be no line for a person.
             _listen(settings.edge_host, settings.edge_port, "EDGE_PORT").close()
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none")
+        config = uvicorn.Config(app, timeout_graceful_shutdown=5, **UVICORN)
         # uvicorn stops gracefully and then raises the signal once more: by then it has done its work.
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["GunzipRequests"]
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_PIECE_BYTES = 1024 * 1024
+"""Unpacked at a time: whoever limits bodies stops one that grows a thousandfold before it has."""
 
 
 class GunzipRequests:
@@ -26,17 +28,25 @@ class GunzipRequests:
             await self._app(scope, receive, send)
             return
         unpacker = zlib.decompressobj(_GZIP_WINDOW)
+        is_more_packed, is_more_unpacked = True, False
 
         async def unpacked() -> Message:
-            message = await receive()
-            if message["type"] == "http.request":
-                try:
-                    message["body"] = unpacker.decompress(message.get("body", b""))
-                except zlib.error as error:
-                    raise HTTPException(400, f"the body is not gzip ({error})") from error
-                if not message.get("more_body") and not unpacker.eof:
-                    raise HTTPException(400, "the body was cut on its way, and nothing of it is kept; send it again")
-            return message
+            nonlocal is_more_packed, is_more_unpacked
+            packed = unpacker.unconsumed_tail
+            if not is_more_unpacked:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return message
+                packed, is_more_packed = message.get("body", b""), message.get("more_body", False)
+            try:
+                body = unpacker.decompress(packed, _PIECE_BYTES)
+            except zlib.error as error:
+                raise HTTPException(400, f"the body is not gzip ({error})") from error
+            is_more_unpacked = len(body) == _PIECE_BYTES and not unpacker.eof
+            is_more = is_more_packed or is_more_unpacked
+            if not is_more and not unpacker.eof:
+                raise HTTPException(400, "the body was cut on its way, and nothing of it is kept; send it again")
+            return {"type": "http.request", "body": body, "more_body": is_more}
 
         headers = MutableHeaders(scope=scope)
         del headers["content-encoding"]

@@ -5,7 +5,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ApiError", "UnexpectedErrors"]
+__all__ = ["ApiError", "UnexpectedErrors", "in_one_line"]
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +26,11 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.error_type = error_type
+
+
+def in_one_line(text: str) -> str:
+    """A message as one line for a terminal, whatever of the request it quotes."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 class UnexpectedErrors:
@@ -61,5 +66,5 @@ class UnexpectedErrors:
             _log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
             if has_started:
                 raise
-            message = f"The server failed on {scope['method']} {scope['path']}; its log has the details."
+            message = in_one_line(f"The server failed on {scope['method']} {scope['path']}; its log has the details.")
             await JSONResponse({"code": "TM-INTERNAL", "message": message}, status_code=500)(scope, receive, send)

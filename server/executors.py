@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -13,6 +14,7 @@ from server.slots import provide_slots
 from tcloud.wire.executors import Executor, ExecutorHeartbeat, Gateway
 
 __all__ = [
+    "SQLMESH_VERSION",
     "check_gateway",
     "known_executors",
     "known_gateways",
@@ -28,6 +30,10 @@ _SHOWN = timedelta(hours=1)
 """How long an executor that is gone is still listed."""
 
 _LOST = "lost"
+_OUTDATED = "outdated"
+
+SQLMESH_VERSION = version("sqlmesh")
+"""The server's, which executors have to have, too: they read and write the state that it keeps."""
 
 
 def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> None:
@@ -39,10 +45,13 @@ def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> 
 
 
 def known_executors(transaction: Transaction) -> list[Executor]:
-    """Executors that were seen within the last hour; those that went silent have the status `lost`."""
+    """Executors that were seen within the last hour.
+
+    Those that went silent have the status `lost`, those with another SQLMesh than the server's `outdated`.
+    """
     now = datetime.now(UTC)
     return [
-        executor if executor.last_seen_at >= now - _LIVE else executor.model_copy(update={"status": _LOST})
+        executor.model_copy(update={"status": _status(executor, now)})
         for executor in _seen_since(transaction, now - _SHOWN)
     ]
 
@@ -54,7 +63,7 @@ def live_executors(transaction: Transaction) -> list[Executor]:
 
 def live_gateways(transaction: Transaction) -> list[Gateway]:
     """The gateways that executors serve now, by name; where two tell of one gateway, the one seen last is believed."""
-    live = live_executors(transaction)
+    live = [each for each in live_executors(transaction) if not _is_outdated(each)]
     return _by_name(gateway for executor in sorted(live, key=_last_seen) for gateway in executor.gateways)
 
 
@@ -67,7 +76,12 @@ def check_gateway(transaction: Transaction, gateway: str) -> None:
     served = [live.name for live in live_gateways(transaction)]
     if gateway in served:
         return
-    what_there_is = f"they serve {', '.join(served)}" if served else "none is running: start `tcloud executor apply`"
+    if served:
+        what_there_is = f"they serve {', '.join(served)}"
+    elif any(_is_outdated(each) for each in _seen_since(transaction, datetime.now(UTC) - _LIVE)):
+        what_there_is = f"those that run have another SQLMesh than the server's {SQLMESH_VERSION}: upgrade them"
+    else:
+        what_there_is = "none is running: start `tcloud executor apply`"
     raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")
 
 
@@ -86,6 +100,16 @@ def _seen_since(transaction: Transaction, since: datetime) -> list[Executor]:
         .order_by(executors.c.kind, executors.c.identity)
     )
     return [Executor.model_validate(dict(row._mapping)) for row in rows]
+
+
+def _status(executor: Executor, now: datetime) -> str:
+    if executor.last_seen_at < now - _LIVE:
+        return _LOST
+    return _OUTDATED if _is_outdated(executor) else executor.status
+
+
+def _is_outdated(executor: ExecutorHeartbeat) -> bool:
+    return executor.sqlmesh_version != SQLMESH_VERSION
 
 
 def _by_name(gateways: Iterable[Gateway]) -> list[Gateway]:

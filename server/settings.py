@@ -117,6 +117,10 @@ class ServerSettings(BaseSettings):
     """Origins of Temporal's Web UI besides that of `temporal_ui_url`: pages that may call the codec."""
     codec_open_to_loopback: bool = False
     """Whether the Web UI decodes without a token, if browser and server are on one machine; for development only."""
+    metrics_host: str = "127.0.0.1"
+    """Address that metrics are served at; whoever reaches it needs no token."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of `/metrics`, for Prometheus; by default there is none."""
     log_json: bool | None = None
     """Whether logs are JSON; if not said, they are unless stderr is a terminal."""
 

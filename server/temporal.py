@@ -34,14 +34,16 @@ from server.projects import Project
 from server.settings import ServerSettings
 from server.temporal_connection import TemporalConnection
 from server.temporal_tokens import TemporalTokens
+from tcloud.tracing import is_tracing, trace_headers
 from tcloud.wire.executions import Execution, OwnerKind
 from tcloud.wire.executors import ControlWorker
 from tcloud.wire.queries import Query
 from tcloud.wire.runs import Run, RunOptions
+from telemetry.temporal_traces import temporal_interceptors
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
-from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE
+from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE, ExecutorQueue
 from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput, UnitProgress
 from workflows.plan_payloads import PlanRef
 from workflows.query import QueryWorkflow
@@ -62,6 +64,13 @@ _WORKER_TIMEOUT = timedelta(seconds=10)
 
 _LONG_POLL = timedelta(minutes=2)
 """A worker that waits for work asks again well within it."""
+
+_QUEUES = {
+    CONTROL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    ExecutorQueue.RUN.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    ExecutorQueue.APPLY.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+}
+"""The queues, and what of them has to be taken up for work to go on."""
 
 _MEMO_MODELS = 20
 """Selected models that a memo names: it travels with every listing of workflows."""
@@ -134,6 +143,7 @@ class TemporalGateway:
                         tls=self._connection.tls,
                         api_key=self.token,
                         rpc_metadata=self._connection.metadata,
+                        interceptors=temporal_interceptors(is_tracing=is_tracing()),
                     )
             return self._clients[project]
 
@@ -167,6 +177,23 @@ class TemporalGateway:
         ]
         return [worker for worker in seen if worker.last_seen_at > datetime.now(UTC) - _LONG_POLL]
 
+    async def backlogs(self, project: Project) -> dict[str, tuple[int, float]]:
+        """How much waits in each queue for somebody to do it, and how many seconds the oldest of it has waited."""
+        client = await self.client(project)
+        found = {}
+        async with self._reached():
+            for queue, kind in _QUEUES.items():
+                request = DescribeTaskQueueRequest(
+                    namespace=project.namespace,
+                    task_queue=TaskQueue(name=queue),
+                    task_queue_type=kind,
+                    report_stats=True,
+                )
+                described = await client.workflow_service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
+                age = described.stats.approximate_backlog_age.ToTimedelta().total_seconds()
+                found[queue] = described.stats.approximate_backlog_count, max(age, 0.0)
+        return found
+
     async def submit_plan(self, project: Project, environment: str, plan_id: str) -> int | None:
         """Puts a plan into its environment's queue and returns its place; repeating it is harmless.
 
@@ -186,7 +213,11 @@ class TemporalGateway:
                 async with asyncio.timeout(_WORKER_TIMEOUT.total_seconds()):
                     return await client.execute_update_with_start_workflow(
                         EnvironmentWorkflow.submit_plan,
-                        PlanRef(environment=environment, plan_id=plan_id),
+                        PlanRef(
+                            environment=environment,
+                            plan_id=plan_id,
+                            traceparent=trace_headers().get("traceparent"),
+                        ),
                         start_workflow_operation=start,
                         id=plan_id,
                     )

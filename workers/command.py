@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import signal
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ import click
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from tcloud.output import Format, output_option, print_table
+from tcloud.tracing import start_tracing
 from tcloud.wire.executors import ExecutorKind
 from telemetry.logs import configure_logging, secrets_of
 from workers.settings import ExecutorSettings, WorkerSettings
@@ -19,13 +22,56 @@ __all__ = ["executor", "worker"]
 Settings = TypeVar("Settings", bound=WorkerSettings)
 
 
-@click.command()
-def worker() -> None:
+@click.group(invoke_without_command=True)
+@click.option("--check", is_flag=True, help="Check server and Temporal, then stop.")
+@click.pass_context
+def worker(ctx: click.Context, check: bool) -> None:
     """Serve the control queue: workflows, records and schedules; set up by TCLOUD_… variables."""
-    from workers.control import serve_control
+    if ctx.invoked_subcommand is not None:
+        return
+    from workers.control import check_control, serve_control
 
     settings = _settings(WorkerSettings)
-    _run(lambda stop: serve_control(settings, stop))
+    if check:
+        _run(lambda _: _print_lines(check_control(settings)))
+    else:
+        _run(lambda stop: serve_control(settings, stop))
+
+
+@worker.command()
+def promote() -> None:
+    """Make this installation's version the one that new workflows start with; a worker of it has to be running."""
+    from workers.connections import temporal_of
+    from workers.versions import make_current
+
+    settings = _settings(WorkerSettings)
+
+    async def make() -> list[str]:
+        build_id = await make_current(settings, await temporal_of(settings, "worker-promote"))
+        return [f"version {build_id} of deployment {settings.worker_deployment} is current"]
+
+    _run(lambda _: _print_lines(make()))
+
+
+@worker.command()
+@output_option
+def versions(output: Format) -> None:
+    """List the versions of control workers: one that is `drained` may be stopped, one that is `draining` not yet."""
+    from workers.connections import temporal_of
+    from workers.versions import known_versions
+
+    settings = _settings(WorkerSettings)
+    found: list[tuple[str, str]] = []
+
+    async def find() -> None:
+        found.extend(await known_versions(settings, await temporal_of(settings, "worker-versions")))
+
+    _run(lambda _: find())
+    if output is Format.TABLE:
+        print_table(("version", "status"), [list(each) for each in found])
+    else:
+        listed = [{"version": build_id, "status": status} for build_id, status in found]
+        click.echo(json.dumps(listed, indent=2))
 
 
 @click.group()
@@ -97,7 +143,8 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         # What is imported by now lives as long as the process: every full collection would walk through it again.
         gc.collect()
         gc.freeze()
-        await serve(stop)
+        with start_tracing(_service()):
+            await serve(stop)
 
     try:
         asyncio.run(main())
@@ -109,6 +156,11 @@ def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         raise _NotReachable(str(error)) from error
     except CannotStartError as error:
         raise _NotStarted(str(error)) from error
+
+
+def _service() -> str:
+    """What this process is called in traces: `tempomesh-worker`, `tempomesh-executor-run`, …."""
+    return click.get_current_context().command_path.replace("tcloud", "tempomesh", 1).replace(" ", "-")
 
 
 class _NotStarted(click.ClickException):

@@ -15,9 +15,13 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 from temporalio.service import RPCError, TLSConfig
 
+from tcloud.api.control import ControlApi
 from tcloud.api.executor import RefusedError
 from tcloud.credentials import SignInError
+from tcloud.tracing import is_tracing
 from tcloud.wire.executors import Bootstrap, TemporalAddress
+from telemetry.temporal_traces import temporal_interceptors
+from workers.settings import WorkerSettings
 from workflows.codec import data_converter
 
 __all__ = [
@@ -29,6 +33,7 @@ __all__ = [
     "connect_temporal",
     "is_renewed",
     "keep_signed_in",
+    "temporal_of",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -108,6 +113,7 @@ async def connect_temporal(known: Bootstrap, identity: str) -> Client:
             rpc_metadata=where.get("rpc_metadata", {}),
             data_converter=data_converter(keys),
             identity=identity,
+            interceptors=temporal_interceptors(is_tracing=is_tracing()),
         )
     except (RPCError, RuntimeError) as error:
         raise NotReachableError(f"Temporal at {where['target_host']} cannot be reached: {error}") from error
@@ -165,6 +171,16 @@ def _tls(temporal: TemporalAddress) -> bool | TLSConfig:
 def _temporal(known: Bootstrap) -> TemporalAddress:
     assert known.temporal is not None  # noqa: S101 - `bootstrap` refuses an answer without it
     return known.temporal
+
+
+async def temporal_of(settings: WorkerSettings, identity: str) -> Client:
+    """Connects to the project's namespace, for a command that serves no queue.
+
+    Raises:
+        CannotStartError: If the server or Temporal cannot be reached, or the token is refused.
+    """
+    async with ControlApi(settings.url, settings.credentials) as api:
+        return await connect_temporal(await bootstrap(api.bootstrap, settings.url, settings.start_patience), identity)
 
 
 def _refused(status: int, message: str) -> CannotStartError:

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -44,6 +44,8 @@ from workers.connections import (
     is_renewed,
     keep_signed_in,
 )
+from workers.duty import READY, Duty
+from workers.health import Health, serving_health, start_metrics, temporal_trouble
 from workers.pythons import PythonKeeper
 from workers.queues import GatewayQueues
 from workers.reading import EnvironmentReader
@@ -55,6 +57,7 @@ __all__ = ["check_executor", "serve_executor"]
 
 _log = structlog.get_logger(__name__)
 _HEARTBEAT_SECONDS = 5.0
+_STOPPING = "stopping"
 _IDLE_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 0.5
 _PREFIX = "SQLMESH__"
@@ -66,50 +69,78 @@ async def serve_executor(kind: ExecutorKind, settings: ExecutorSettings, stop: a
     Raises:
         CannotStartError: If the server, Temporal or a gateway is out of reach, or versions differ.
     """
+    start_metrics(settings)
+    health = Health()
+    with serving_health(settings, health):
+        async with _prepared(kind, settings) as (api, known, store, pools, served):
+            await _serve(kind, settings, api, known, store, pools, served, health, stop, once=once)
+
+
+async def _serve(
+    kind: ExecutorKind,
+    settings: ExecutorSettings,
+    api: ExecutorApi,
+    known: Bootstrap,
+    store: EnvironmentStore,
+    pools: RunnerPools,
+    served: ServedGateways,
+    health: Health,
+    stop: asyncio.Event,
+    *,
+    once: bool,
+) -> None:
     identity = f"{kind.value}@{socket.gethostname()}:{os.getpid()}"
-    async with _prepared(kind, settings) as (api, known, store, pools, served):
-        await served.start()
-        client = await connect_temporal(known, identity)
-        leases = LeaseKeeper(api, identity)
-        concurrency = settings.executor_concurrency or served.concurrent_tasks
-        pythons = _pythons(api, store, pools, known, served)
-        runners = RunnerCalls(pythons, api, keeps_home=settings.executor_keep_home)
-        units = UnitEvaluations(
-            TurnQueue(api),
-            runners,
-            leases,
-            identity,
-            settings.executor_evaluation_timeout,
-            keeps_home=settings.executor_keep_home,
-        )
-        activities = _activities(api, runners, pythons, units, served)
-        heartbeat = _heartbeat(kind, identity, known)
-        worker = partial(_worker, client, settings, activities)
-        queues = GatewayQueues(kind, worker, settings.executor_concurrency)
-        keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
-        background = [
-            asyncio.create_task(leases.run()),
-            asyncio.create_task(keeper.run()),
-            asyncio.create_task(_report(api, heartbeat, served, queues, keeper, EnvironmentReader(runners))),
-        ]
-        if is_renewed(known):
-            background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
-        try:
-            async with worker(queue_of(ExecutorQueue(kind.value), None), concurrency):
+    await served.start()
+    client = await connect_temporal(known, identity)
+    leases = LeaseKeeper(api, identity)
+    concurrency = settings.executor_concurrency or served.concurrent_tasks
+    pythons = _pythons(api, store, pools, known, served)
+    runners = RunnerCalls(pythons, api, keeps_home=settings.executor_keep_home)
+    units = UnitEvaluations(
+        TurnQueue(api),
+        runners,
+        leases,
+        identity,
+        settings.executor_evaluation_timeout,
+        keeps_home=settings.executor_keep_home,
+    )
+    activities = _activities(api, runners, pythons, units, served)
+    heartbeat = _heartbeat(kind, identity, known)
+    make_worker = partial(_worker, client, settings, activities)
+    queues = GatewayQueues(kind, make_worker, settings.executor_concurrency)
+    duty = Duty(known.sqlmesh_version)
+    keeper = PythonKeeper(pythons, store, settings.executor_python_keep, settings.executor_python_max_bytes)
+    background = [
+        asyncio.create_task(leases.run()),
+        asyncio.create_task(keeper.run()),
+        asyncio.create_task(_report(api, heartbeat, served, queues, duty, keeper, EnvironmentReader(runners))),
+    ]
+    if is_renewed(known):
+        background.append(asyncio.create_task(keep_signed_in(client, partial(api.bootstrap, kind))))
+    try:
+        while not stop.is_set():
+            async with make_worker(queue_of(ExecutorQueue(kind.value), None), concurrency) as worker:
+                queues.open()
                 await queues.follow(served.gateways)
-                await api.register(served.add_to(heartbeat))
+                health.ready_means(partial(_trouble, worker, client, duty))
+                duty.server_has((await api.register(served.add_to(heartbeat))).sqlmesh_version)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
-                await (_until_idle(pools, stop) if once else stop.wait())
+                await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over())
                 _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
+                status = _STOPPING if stop.is_set() or once else duty.status
                 with suppress(httpx.HTTPError, RefusedError):
-                    await api.register(served.add_to(heartbeat).model_copy(update={"status": "stopping"}))
+                    await api.register(served.add_to(heartbeat).model_copy(update={"status": status}))
                 # All of them at once: each may take all of the grace.
                 ending = asyncio.create_task(queues.close())
             await ending
-        finally:
-            for task in background:
-                task.cancel()
-            await queues.close()
+            if once:
+                break
+            # One that is outdated waits: it goes on if the server is taken back to the version before.
+            await _first(stop.wait(), duty.again())
+    finally:
+        for task in background:
+            task.cancel()
+        await queues.close()
 
 
 async def check_executor(kind: ExecutorKind, settings: ExecutorSettings) -> list[str]:
@@ -193,7 +224,7 @@ def _from_env_file(path: Path | None) -> dict[str, str]:
 def _require_version(known: Bootstrap) -> None:
     own = version("sqlmesh")
     if own != known.sqlmesh_version:
-        raise CannotStartError(
+        raise WrongSettingsError(
             f"This executor has SQLMesh {own}, the server has {known.sqlmesh_version}: "
             f"run `pip install sqlmesh=={known.sqlmesh_version}` in its Python environment and start it again."
         )
@@ -215,13 +246,16 @@ async def _report(
     heartbeat: ExecutorHeartbeat,
     served: ServedGateways,
     queues: GatewayQueues,
+    duty: Duty,
     keeper: PythonKeeper,
     environments: EnvironmentReader,
 ) -> None:
     async def report() -> HeartbeatAnswer | None:
         try:
-            return await api.register(await keeper.add_to(served.add_to(heartbeat)))
+            reported = await keeper.add_to(served.add_to(heartbeat))
+            return await api.register(reported.model_copy(update={"status": duty.status}))
         except (httpx.HTTPError, RefusedError) as error:
+            duty.not_reported(str(error) or type(error).__name__)
             _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
             return None
 
@@ -240,9 +274,10 @@ async def _report(
             answer = await report()
             if answer is None:
                 continue
+            duty.server_has(answer.sqlmesh_version)
             if following is None or following.done():
                 following = reading.create_task(follow(answer.connections))
-            if last is None or last.done():
+            if duty.status == READY and (last is None or last.done()):
                 last = reading.create_task(_prepare(answer, keeper, environments))
 
 
@@ -288,6 +323,24 @@ def _worker(
         graceful_shutdown_timeout=settings.executor_grace,
         interceptors=[ActivityLogs()],
     )
+
+
+async def _trouble(worker: Worker, client: Client, duty: Duty) -> str | None:
+    if (trouble := duty.trouble) is not None:
+        return trouble
+    if not worker.is_running or worker.is_shutdown:
+        return "it does not ask Temporal for work"
+    return await temporal_trouble(client)
+
+
+async def _first(*ends: Awaitable[object]) -> None:
+    """Returns with the first of several ends, and forgets the others."""
+    tasks = [asyncio.ensure_future(end) for end in ends]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _until_idle(pools: RunnerPools, stop: asyncio.Event) -> None:

@@ -41,11 +41,15 @@ class GatewayQueues:
         self._worker = worker
         self._at_once = at_once
         self._served: dict[str, _Served] = {}
-        self._is_closed = False
+        self._is_open = True
+
+    def open(self) -> None:
+        """Has queues served again after `close`."""
+        self._is_open = True
 
     async def follow(self, gateways: Iterable[Gateway]) -> None:
         """Serves the queues of these gateways and no others; what is at work of one that is gone is finished first."""
-        if self._is_closed:
+        if not self._is_open:
             return
         wanted = {queue_of(self._kind, gateway.name): self._at_once or gateway.concurrent_tasks for gateway in gateways}
         over = {
@@ -65,7 +69,7 @@ class GatewayQueues:
 
     async def close(self) -> None:
         """Serves nothing more; what is at work is finished, within the workers' grace."""
-        self._is_closed = True
+        self._is_open = False
         ending = list(self._served.values())
         self._served = {}
         await asyncio.gather(*(served.end() for served in ending))

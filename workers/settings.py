@@ -46,6 +46,17 @@ class WorkerSettings(BaseSettings):
     maintenance_interval: timedelta = Field(default=timedelta(minutes=5), ge=timedelta(seconds=10))
     """How often the control worker has the schedules compared with what they should be."""
 
+    health_host: str = "127.0.0.1"
+    """Address that health and metrics are served at; whoever reaches it needs no token."""
+    health_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of `/healthz` and `/readyz`; by default there is none."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of `/metrics`, for Prometheus; by default there is none."""
+    worker_deployment: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+    """Name of the control workers' deployment in Temporal; with one, versions of workers are told apart."""
+    worker_build_id: str | None = None
+    """What tells versions of the control worker apart; by default Tempomesh's version."""
+
     @property
     def credentials(self) -> httpx.Auth:
         """What requests to the server are signed with.

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, VersioningBehavior, WorkflowIDReusePolicy
 from temporalio.exceptions import ActivityError, ChildWorkflowError, WorkflowAlreadyStartedError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.plan_payloads import PlanInput, PlanOutcome, PlanRef
     from workflows.policies import RECORD
     from workflows.run import RunWorkflow
+    from workflows.traces import in_trace
 
 __all__ = ["EnvironmentWorkflow"]
 
@@ -29,7 +30,7 @@ _SOON = timedelta(seconds=1)
 """A pause whose end the server does not see yet, because its clock is slow, is asked for again."""
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class EnvironmentWorkflow:
     """Applies the plans of one environment strictly one after another, in the order of their arrival.
 
@@ -45,6 +46,7 @@ class EnvironmentWorkflow:
         self._pauses = list(state.pauses)
         self._runs_to_start = list(state.runs_to_start)
         self._is_unsettled = state.is_unsettled
+        self._traceparents = dict(state.traceparents)
         self._is_settling = False
         self._is_long = False
 
@@ -65,6 +67,8 @@ class EnvironmentWorkflow:
         """Puts a plan at the end of the queue and returns its place; 0 is applied at once. Repeating it is harmless."""
         if plan.plan_id not in self._queue:
             self._queue.append(plan.plan_id)
+            if plan.traceparent is not None:
+                self._traceparents[plan.plan_id] = plan.traceparent
         return self._queue.index(plan.plan_id)
 
     @workflow.signal
@@ -116,6 +120,9 @@ class EnvironmentWorkflow:
             pauses=self._pauses,
             runs_to_start=self._runs_to_start,
             is_unsettled=self._is_unsettled,
+            traceparents={
+                plan_id: self._traceparents[plan_id] for plan_id in self._queue if plan_id in self._traceparents
+            },
         )
 
     async def _keep_pauses(self) -> None:
@@ -183,20 +190,21 @@ class EnvironmentWorkflow:
     async def _apply(self, plan_id: str) -> None:
         # A plan that fails records it itself; whatever happened to it, the next one's turn comes.
         with suppress(ChildWorkflowError, asyncio.CancelledError):
-            self._applying = await workflow.start_child_workflow(
-                PlanWorkflow.run,
-                PlanInput(environment=self._environment, plan_id=plan_id),
-                id=f"plan/{self._environment}/{plan_id}",
-                task_queue=CONTROL_QUEUE,
-                parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(KIND, "plan"),
-                        SearchAttributePair(ENVIRONMENT, self._environment),
-                        SearchAttributePair(PLAN_ID, plan_id),
-                    ]
-                ),
-            )
+            with in_trace(self._traceparents.pop(plan_id, None)):
+                self._applying = await workflow.start_child_workflow(
+                    PlanWorkflow.run,
+                    PlanInput(environment=self._environment, plan_id=plan_id),
+                    id=f"plan/{self._environment}/{plan_id}",
+                    task_queue=CONTROL_QUEUE,
+                    parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+                    search_attributes=TypedSearchAttributes(
+                        [
+                            SearchAttributePair(KIND, "plan"),
+                            SearchAttributePair(ENVIRONMENT, self._environment),
+                            SearchAttributePair(PLAN_ID, plan_id),
+                        ]
+                    ),
+                )
             if self._cancelled_at_start == plan_id:
                 self._applying.cancel()
             await self._applying

@@ -1,6 +1,7 @@
 """Puts right, every few minutes, what has come apart."""
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities
@@ -10,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["MaintenanceWorkflow"]
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
 class MaintenanceWorkflow:
     """One round of a project's maintenance, started by the schedule `maintenance`; the place for all such duties.
 

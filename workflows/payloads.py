@@ -119,6 +119,8 @@ class EnvironmentState(BaseModel):
     """Runs that evaluate what is due because a pause has ended, and are not started yet."""
     is_unsettled: bool = False
     """A signal has come of which nothing has followed yet."""
+    traceparents: dict[str, str] = {}
+    """The traces of plans in the queue that have one."""
 
 
 class StageResult(BaseModel):

@@ -26,6 +26,8 @@ class PlanRef(BaseModel):
 
     environment: str
     plan_id: str
+    traceparent: str | None = None
+    """The trace of its submission, if there is one: a W3C `traceparent`."""
 
 
 class StageKind(StrEnum):

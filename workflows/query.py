@@ -3,6 +3,7 @@
 import asyncio
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -13,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["QueryWorkflow"]
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
 class QueryWorkflow:
     """One question, with the workflow id `query/<query id>`; or housekeeping, one at a time, with the id `janitor`.
 

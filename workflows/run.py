@@ -3,6 +3,7 @@
 import asyncio
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -32,7 +33,7 @@ _STOPPED_ONES = "a-run-that-was-stopped-is-told-of"
 """What patches the histories of runs of whose end nobody was notified, because they were stopped."""
 
 
-@workflow.defn
+@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
 class RunWorkflow(UnitsWorkflow):
     """One run of an environment, with the id `run/<run id>`.
 

@@ -5,9 +5,11 @@ points of the group `tcloud.commands`: their names come from the packages' metad
 """
 
 import gc
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -92,7 +94,8 @@ def run(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        result: Any = cli.main(list(arguments), prog_name="tcloud", standalone_mode=False)
+        with _traced(arguments):
+            result: Any = cli.main(list(arguments), prog_name="tcloud", standalone_mode=False)
     except click.Abort as abort:
         if not isinstance(abort.__cause__, Detached):
             click.echo("Aborted!", err=True)
@@ -102,6 +105,16 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         return _show(error)
     return result if isinstance(result, int) else 0
+
+
+def _traced(arguments: Sequence[str]) -> AbstractContextManager[None]:
+    """A span of the whole command, if traces are asked for; processes that serve have their own."""
+    command = next((argument for argument in arguments if argument in _OWN_COMMANDS), None)
+    if command is None or not any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
+        return nullcontext()
+    from tcloud.tracing import command_span
+
+    return command_span(command)
 
 
 def _show(error: Exception) -> int:

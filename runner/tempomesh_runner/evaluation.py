@@ -28,6 +28,7 @@ from sqlmesh.utils.date import now_timestamp
 from tempomesh_runner.causes import encode_cause, is_retryable, message_of
 from tempomesh_runner.console import Event, RelayConsole
 from tempomesh_runner.process_context import ProcessContext
+from tempomesh_runner.query_spans import noted_queries
 from tempomesh_runner.state import RemoteStateSync
 
 __all__ = ["UnitEvaluator"]
@@ -61,7 +62,13 @@ class UnitEvaluator:
         self._executions: OrderedDict[str, _Execution] = OrderedDict()
 
     def evaluate(
-        self, *, execution_id: str, execution: dict[str, t.Any] | None, unit: int, recheck: bool
+        self,
+        *,
+        execution_id: str,
+        execution: dict[str, t.Any] | None,
+        unit: int,
+        recheck: bool,
+        traced: bool = False,
     ) -> dict[str, t.Any]:
         """Evaluates a unit.
 
@@ -70,10 +77,11 @@ class UnitEvaluator:
             execution: Its document; not needed if this process was shown it before.
             unit: The number of the unit.
             recheck: Whether somebody else may have done the unit's interval since the execution was prepared.
+            traced: Whether its statements are noted, for a trace.
 
         Returns:
             `{"need_execution": True}`, or the outcome: `status`, `intervals`, `audits`, `events`, `log`, and for a
-            failure `error`, `cause` and `retryable`.
+            failure `error`, `cause` and `retryable`; `spans` if it is traced.
         """
         if execution is not None:
             self._executions[execution_id] = _Execution(execution)
@@ -82,7 +90,12 @@ class UnitEvaluator:
         known = self._executions.get(execution_id)
         if known is None:
             return {"need_execution": True}
-        return _Unit(self._context, known, unit).evaluate(recheck=recheck)
+        evaluated = _Unit(self._context, known, unit)
+        if not traced:
+            return evaluated.evaluate(recheck=recheck)
+        with noted_queries() as spans:
+            outcome = evaluated.evaluate(recheck=recheck)
+        return {**outcome, "spans": spans}
 
 
 class _CapturedState(RemoteStateSync):

@@ -9,7 +9,7 @@ from server.access import Access
 from server.api.dependencies import Anyone, ExecutorOnly
 from server.connections import vault_name
 from server.environments import scheduled_plans
-from server.executors import known_executors, live_gateways, record_heartbeat
+from server.executors import SQLMESH_VERSION, known_executors, live_gateways, record_heartbeat
 from server.projects import Role
 from server.pythons import pythons_of_plans
 from server.settings import ServerSettings
@@ -45,7 +45,7 @@ def bootstrap(request: Request, access: Anyone, queue: ExecutorKind | None = Non
     return Bootstrap(
         project=access.project.namespace,
         server_version=version("tempomesh"),
-        sqlmesh_version=version("sqlmesh"),
+        sqlmesh_version=SQLMESH_VERSION,
         gateways=gateways,
         temporal=_temporal(request.app.state, access, queue) if is_machine else None,
         codec_keys=(
@@ -56,7 +56,7 @@ def bootstrap(request: Request, access: Anyone, queue: ExecutorKind | None = Non
 
 @router.get("/state-sync/enterprise-version", summary="The SQLMesh version of the state, for clients that ask first")
 def enterprise_version(access: Anyone) -> dict[str, str]:  # noqa: ARG001 - the door
-    return {"version": version("sqlmesh")}
+    return {"version": SQLMESH_VERSION}
 
 
 @router.get("/executors", summary="Executors that were seen lately")
@@ -81,6 +81,7 @@ def heartbeat(request: Request, body: ExecutorHeartbeat, access: ExecutorOnly) -
             scheduled=scheduled if body.kind is ExecutorKind.RUN else {},
             connections=vault_name(transaction),
             python_environments=pythons_of_plans(transaction, scheduled.values()),
+            sqlmesh_version=SQLMESH_VERSION,
         )
 
 

@@ -1,15 +1,17 @@
 """SQLMesh's state over HTTP: `tempomesh_runner.state` is the contract."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import orjson
+import psycopg2
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ValidationError
 from sqlmesh.core.state_sync.export_import import import_state
 from sqlmesh.utils.errors import SQLMeshError
 
@@ -29,9 +31,13 @@ from tempomesh_runner.state_answers import READ_METHODS, WRITE_METHODS, answer
 
 __all__ = ["router"]
 
-_log = structlog.get_logger(__name__)
-
 router = APIRouter(tags=["state"])
+
+
+class _Ids(BaseModel):
+    ids: list[tuple[str, str]]
+
+
 _log = structlog.get_logger(__name__)
 
 
@@ -73,7 +79,7 @@ async def call(method: str, request: Request, access: Anyone) -> Response:
         )
     body = await request.body()
     if method == "get_snapshots":
-        return StreamingResponse(_snapshots(access, body), media_type="application/json")
+        return StreamingResponse(_snapshots(access, _ids(body)), media_type="application/json")
     return Response(await run_in_threadpool(_answer, access, method, body), media_type="application/json")
 
 
@@ -118,14 +124,28 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
                     return answer(transaction.state, method, body)
     except SQLMeshError as error:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
-    except (KeyError, TypeError, ValueError) as error:
-        _log.warning("state_call_refused", method=method, exc_info=error)
+    except psycopg2.DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
+        # Without where it happened: whoever calls can make it happen as often as they like.
+        _log.warning("state_call_refused", method=method, error_type=type(error).__name__, reason=reason[:200])
         raise ApiError(
             422, "TM-STATE", f"'{method}' cannot be called with these arguments ({type(error).__name__}: {reason})."
         ) from error
 
 
-def _snapshots(access: Access, body: bytes) -> Iterator[bytes]:
+def _ids(body: bytes) -> list[tuple[str, str]]:
+    """The ids that are asked for; checked before the answer begins, because it has no way back then."""
+    try:
+        ids = _Ids.model_validate_json(body).ids
+    except ValidationError as error:
+        raise ApiError(422, "TM-STATE", "'get_snapshots' takes `ids`, a list of names and identifiers.") from error
+    if any("\0" in part for pair in ids for part in pair):
+        raise ApiError(422, "TM-STATE", "'get_snapshots' takes no NUL characters.")
+    return ids
+
+
+def _snapshots(access: Access, ids: Sequence[Sequence[str]]) -> Iterator[bytes]:
     with access.database.transaction(access.project) as transaction:
-        yield from stream_snapshots(transaction, orjson.loads(body)["ids"])
+        yield from stream_snapshots(transaction, ids)

@@ -6,7 +6,8 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import or_, select
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from server.access import Access
 from server.api.answers import json_body, problems
@@ -19,7 +20,9 @@ from server.leases import renew_leases
 from server.outcomes import close_execution
 from server.preemption import PromotedSnapshots
 from server.releases import Releases
+from server.schema import evaluations
 from server.units import finish_unit, start_unit
+from server.unusable import refusal_of
 from tcloud.wire.executions import (
     ConsoleEvent,
     Execution,
@@ -93,7 +96,8 @@ def turns(
         try:
             answers.append(TurnAnswer(started=take(turn)))
         except Exception as error:
-            answers.append(TurnAnswer(refused=_refusal(error)))
+            with structlog.contextvars.bound_contextvars(**_about(access, turn)):
+                answers.append(TurnAnswer(refused=_refusal(error)))
     return answers
 
 
@@ -150,7 +154,25 @@ def events(owner_id: str, body: list[ConsoleEvent], access: Machine) -> None:
         append_events(transaction, owner_id, body)
 
 
+def _about(access: Access, turn: UnitTurn) -> dict[str, str]:
+    """The plan or run that a turn which failed belongs to: the path names none, and a call has turns of many."""
+    is_meant = [evaluations.c.evaluation_id == turn.finish.evaluation_id] if turn.finish is not None else []
+    if turn.start is not None:
+        is_meant.append(evaluations.c.execution_id == turn.start.execution_id)
+    try:
+        with access.database.transaction(access.project) as transaction:
+            row = transaction.connection.execute(
+                select(evaluations.c.owner_kind, evaluations.c.owner_id)
+                .where(evaluations.c.project == access.project.namespace, or_(*is_meant))
+                .limit(1)
+            ).first()
+    except (DBAPIError, ValueError):
+        return {}
+    return {f"{row.owner_kind}_id": row.owner_id} if row is not None else {}
+
+
 def _refusal(error: Exception) -> TurnRefusal:
+    error = refusal_of(error) or error
     match error:
         case ApiError():
             return TurnRefusal(status=error.status, code=error.code, message=error.message)

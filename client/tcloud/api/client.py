@@ -16,6 +16,7 @@ from tcloud.api.events import StreamEvent, follow
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.api.trust import trusted_by
 from tcloud.credentials import SignInError, as_credentials
+from tcloud.tracing import request_hooks
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.connections import Connection, ConnectionRequest, ConnectionTestRequest
 from tcloud.wire.environments import Environment, Schedule
@@ -80,6 +81,7 @@ class Api:
                     timeout=_TIMEOUT,
                     trust_env=goes_through_proxies(self.url),
                     verify=trusted_by(self.url),
+                    event_hooks={"request": request_hooks()},
                 )
             return self._open
 

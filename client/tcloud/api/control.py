@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.api.trust import trusted_by
 from tcloud.credentials import as_credentials
+from tcloud.tracing import async_request_hooks
 from tcloud.wire.environments import ScheduledEnvironment, UnscheduledCron
 from tcloud.wire.executions import ConsoleEvent, ExecutionOutcome
 from tcloud.wire.executors import Bootstrap
@@ -38,6 +39,7 @@ class ControlApi:
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
             verify=trusted_by(url),
+            event_hooks={"request": async_request_hooks()},
         )
 
     async def __aenter__(self) -> Self:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from tcloud.api.proxies import goes_through_proxies
 from tcloud.api.trust import trusted_by
 from tcloud.credentials import SignInError, as_credentials
+from tcloud.tracing import async_request_hooks
 from tcloud.wire.connections import SealedConnection, SealedConnections
 from tcloud.wire.environments import Environment
 from tcloud.wire.executions import (
@@ -73,6 +74,7 @@ class ExecutorApi:
             timeout=_TIMEOUT_SECONDS,
             trust_env=goes_through_proxies(url),
             verify=trusted_by(url),
+            event_hooks={"request": async_request_hooks()},
             limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
         )
 

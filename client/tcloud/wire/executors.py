@@ -34,7 +34,7 @@ class Gateway(BaseModel):
     """SQLMesh's connection type, such as `postgres`."""
     dialect: str
     default_catalog: str | None = None
-    concurrent_tasks: int = 1
+    concurrent_tasks: int = Field(default=1, ge=1, le=10_000)
     is_default: bool = False
     revision: str | None = None
     """Of the connection, if it is the vault's; none if the executor brings its own."""
@@ -68,6 +68,8 @@ class HeartbeatAnswer(BaseModel):
     """A name for what is in the vault: what has another one is to be read again. None from a server without a vault."""
     python_environments: list[str] = []
     """Keys of the Python environments of environments that are scheduled: every executor has them built."""
+    sqlmesh_version: str | None = None
+    """The server's: an executor that has another one takes no more work."""
 
 
 class Executor(ExecutorHeartbeat):

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.executors import SQLMESH_VERSION
 from stack.children import ChildSpec
 from stack.ports import free_ports
 from stack.processes import tcloud_command
@@ -51,7 +52,7 @@ class Server:
             kind=ExecutorKind.APPLY,
             host="test",
             version="0",
-            sqlmesh_version="0",
+            sqlmesh_version=SQLMESH_VERSION,
             gateways=[
                 Gateway(name=name, type="postgres", dialect="postgres", default_catalog=CATALOG) for name in gateways
             ],

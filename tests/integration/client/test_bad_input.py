@@ -174,7 +174,7 @@ def test_an_executor_with_another_sqlmesh(machine: Machine, tmp_path: Path) -> N
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: sqlmesh\nVersion: 0.1.0\n")
     result = started_at(machine, "executor", "run", TCLOUD_TOKEN="executor", PYTHONPATH=str(metadata.parent.parent))
-    assert result.returncode == 1
+    assert result.returncode == 2
     line = result.stderr.strip().splitlines()[-1]
     assert line.startswith("Error: This executor has SQLMesh 0.1.0, the server has ")
     assert "run `pip install sqlmesh==" in line

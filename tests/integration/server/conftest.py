@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from server.app import create_app
 from server.database import Database
+from server.http_protocol import UVICORN
 from server.preparation import prepare
 from server.projects import Project, Role, parse_projects
 from server.settings import ClientSettings, ServerSettings
@@ -70,9 +71,7 @@ def serving(
     database = Database(database_url, pool_size=8, cache_dir=cache_dir)
     prepare(database, projects, settings.clients)
     app = create_app(settings, database, projects, TemporalConnection(temporal_address))
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")
-    )
+    server = uvicorn.Server(uvicorn.Config(app, port=port, timeout_graceful_shutdown=2, **UVICORN))
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()
     try:

@@ -1,10 +1,14 @@
 """Executors report in; what they serve is what plans may be made for."""
 
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import httpx
+import pytest
 from sqlalchemy import update
 
+from server.errors import ApiError
+from server.executors import check_gateway
 from server.schema import executors
 from tcloud.wire.executors import Bootstrap, ExecutorKind
 from tests.integration.server.conftest import CODEC_KEYS, PROJECT, RunningServer, report_gateway
@@ -33,12 +37,23 @@ def test_gateways_are_those_of_living_executors(
     assert [each["identity"] for each in admin.get("executors").json()] == ["apply-1"]
 
 
+def test_executors_with_another_sqlmesh_do_no_work(
+    server: RunningServer, executor: httpx.Client, admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert report_gateway(executor).json()["sqlmesh_version"] == version("sqlmesh")
+    monkeypatch.setattr("server.executors.SQLMESH_VERSION", "99.0.0")
+    assert [each["status"] for each in admin.get("executors").json()] == ["outdated"]
+    assert admin.get("gateways").json() == []
+    with server.database.transaction(PROJECT) as transaction, pytest.raises(ApiError, match=r"server's 99\.0\.0"):
+        check_gateway(transaction, "warehouse")
+
+
 def test_run_executors_are_told_what_to_read(server: RunningServer, executor: httpx.Client) -> None:
     promoted(executor, [snapshot_of("trips")], "plan-1")
     promoted(executor, [snapshot_of("trips")], "plan-2", name="dev")
 
     told = report_gateway(executor, kind=ExecutorKind.RUN).json()
-    assert told == {"scheduled": {"prod": "plan-1"}, "python_environments": []}
+    assert (told["scheduled"], told["python_environments"]) == ({"prod": "plan-1"}, [])
     assert report_gateway(executor, kind=ExecutorKind.APPLY).json()["scheduled"] == {}
 
 

@@ -68,6 +68,7 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, name: str, 
 
 
 def test_an_edge_says_where_it_is_reached() -> None:
-    settings = {"database_url": "x", "projects": ["a.b"], "codec_keys": {"k": "A" * 43 + "="}, "edge_port": 7243}
+    keys = {"k": "A" * 43 + "="}
+    settings = {"database_url": "x", "projects": ["a.b"], "codec_keys": keys, "secret_keys": keys, "edge_port": 7243}
     with pytest.raises(ValidationError, match="TEMPORAL_PUBLIC_ADDRESS"):
         ServerSettings.model_validate(settings)
