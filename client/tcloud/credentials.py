@@ -258,9 +258,10 @@ def service_credentials(
     Raises:
         ValueError: If there is neither a token nor a client's id and secret.
     """
-    if token is not None:
+    # A variable that is set to nothing says nothing.
+    if token:
         return FixedToken(token.get_secret_value())
-    if client_secret is None or client_id is None:
+    if not client_secret or not client_id:
         raise ValueError("No token: set TCLOUD_TOKEN, or TCLOUD_CLIENT_ID and TCLOUD_CLIENT_SECRET.")
     return ClientCredentials(token_url or _token_url(url), client_id, client_secret.get_secret_value(), scope)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tcloud.credentials import ClientCredentials, SignedIn, SignInError, service_credentials
 from tcloud.token_store import FILE_NAME, Tokens, TokenStore
@@ -155,3 +156,5 @@ def test_tokens_of_servers_do_not_get_in_each_others_way(tmp_path: Path) -> None
 def test_a_worker_needs_an_id_and_a_secret() -> None:
     with pytest.raises(ValueError, match="No token: set TCLOUD_TOKEN"):
         service_credentials(URL, None, "executor", None, None, "scope")
+    with pytest.raises(ValueError, match="No token: set TCLOUD_TOKEN"):
+        service_credentials(URL, SecretStr(""), "executor", SecretStr(""), None, "scope")
