@@ -25,6 +25,7 @@ _FIELDS = ("gateway", "type", "dialect", "default_catalog", "concurrent_tasks", 
 _ALL_FIELDS = (*_FIELDS, "created_by", "created_at")
 _SERVED_WITHIN_SECONDS = 20.0
 _POLL_SECONDS = 0.5
+_READY = "ready"
 
 
 @click.group()
@@ -132,13 +133,15 @@ def _follow(api: Api, query: Query, failure: str) -> None:
 
 
 def _served(api: Api, gateway: str) -> Connection:
-    """The connection, when an executor serves it; or as it is after a while."""
+    """The connection, when all executors that are alive serve it; or as it is after a while."""
     until = time.monotonic() + _SERVED_WITHIN_SECONDS
     while True:
         found = api.connection(gateway)
-        if found.executors:
+        alive = {executor.identity for executor in api.executors() if executor.status == _READY}
+        missing = sorted(alive - set(found.executors))
+        if not missing:
             return found
         if time.monotonic() > until:
-            click.echo("No executor serves it yet: see `tcloud executors list` and their logs.", err=True)
+            click.echo(f"Not served yet by {', '.join(missing)}: their logs say why.", err=True)
             return found
         time.sleep(_POLL_SECONDS)
