@@ -46,6 +46,7 @@ FOR_WHOM = {
     ("POST", "/runs/{run_id}/status"): {Role.EXECUTOR, Role.WORKER},
     ("PUT", "/executions/{execution_id}"): {Role.EXECUTOR},
     ("GET", "/executions/{execution_id}"): {Role.EXECUTOR},
+    ("POST", "/executions/{execution_id}/progress/{workflow_run_id}"): {Role.EXECUTOR},
     ("POST", "/executions/{execution_id}/outcome"): {Role.WORKER},
     ("POST", "/owners/{owner_id}/events"): {Role.EXECUTOR, Role.WORKER},
     ("POST", "/units"): {Role.EXECUTOR},
@@ -80,6 +81,7 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
         "query_id",
         "name",
         "environment",
+        "workflow_run_id",
     ):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
