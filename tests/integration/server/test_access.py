@@ -57,6 +57,7 @@ PERMISSIONS = {
     ("POST", "/runs/{run_id}/status"): "executor worker",
     ("PUT", "/executions/{execution_id}"): "executor",
     ("GET", "/executions/{execution_id}"): "executor",
+    ("POST", "/executions/{execution_id}/progress/{workflow_run_id}"): "executor",
     ("POST", "/executions/{execution_id}/outcome"): "worker",
     ("POST", "/owners/{owner_id}/events"): "executor worker",
     ("POST", "/units"): "executor",
@@ -118,6 +119,7 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
         "identity_id",
         "name",
         "environment",
+        "workflow_run_id",
     ):
         filled = filled.replace(f"{{{name}}}", "x")
     return client.request(method, filled.lstrip("/"), content=b"" if method == "GET" else b"{}")
