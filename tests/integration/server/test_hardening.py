@@ -42,6 +42,11 @@ async def test_what_strangers_may_do(server: RunningServer, monkeypatch: pytest.
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://test") as behind_tls:
         assert "max-age" in (await behind_tls.get("/healthz")).headers["strict-transport-security"]
 
+    monkeypatch.setattr("server.bodies._PATIENCE_SECONDS", 0.2)
+    head = f"POST {urlsplit(server.url).path}/api/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n"
+    with socket.create_connection((urlsplit(root).hostname, urlsplit(root).port)) as connection:
+        connection.sendall(head.encode() + b"{")
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
     monkeypatch.setattr("server.http_protocol._HEAD_SECONDS", 0.2)
     for begun, status in (
         (b"", b"408"),
