@@ -4,16 +4,18 @@ import base64
 import hashlib
 import re
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+
+from server.access import open_to_all
 
 __all__ = ["router"]
 
 _SWAGGER_UI = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/"
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(open_to_all)])
 
 
 @router.get("/docs", include_in_schema=False)

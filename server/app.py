@@ -216,10 +216,8 @@ def create_app(
     app.add_middleware(SecurityHeaders)
     if is_tracing():
         app.add_middleware(RequestSpans)
-    for router in (_health, api_page.router):
+    for router in (_health, api_page.router, sign_in_routes.router, pages.router, provider.router):
         declare_permissions(router)
-        app.include_router(router)
-    for router in (sign_in_routes.router, pages.router, provider.router):
         app.include_router(router)
     for router in _ROUTERS:
         declare_permissions(router)

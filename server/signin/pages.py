@@ -5,11 +5,12 @@ from urllib.parse import quote
 
 import structlog
 from authlib.oauth2 import OAuth2Error
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Connection, select
 from starlette.responses import RedirectResponse, Response
 
+from server.access import open_to_all
 from server.accounts import set_password
 from server.schema import identities
 from server.signin.attempts import TooManyAttemptsError
@@ -24,7 +25,7 @@ from server.signin.service import SignIn, address_of, parameters_of, sign_in_of
 
 __all__ = ["router"]
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(open_to_all)])
 _log = structlog.get_logger(__name__)
 _WRONG = "Name or password is wrong."
 _SEE_OTHER = 303

@@ -7,12 +7,13 @@ import httpx2
 import orjson
 import structlog
 from authlib.integrations.starlette_client import OAuth, OAuthError
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from joserfc.errors import JoseError
 from sqlalchemy import Connection, insert, select
 from starlette.responses import RedirectResponse, Response
 
+from server.access import open_to_all
 from server.identities import IdentityKind
 from server.schema import identities
 from server.sealing import SealingError
@@ -26,7 +27,7 @@ from server.signin.tables import external_accounts
 
 __all__ = ["provider_client", "router"]
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(open_to_all)])
 _log = structlog.get_logger(__name__)
 _COOKIE = "tempomesh-provider"
 _LIFETIME = timedelta(minutes=10)

@@ -3,11 +3,12 @@
 from typing import Any
 
 from authlib.oauth2.rfc6749.util import extract_basic_authorization
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from server.access import open_to_all
 from server.signin.attempts import TooManyAttemptsError
 from server.signin.authorization import Authorization, Parameters
 from server.signin.clients import DEVICE_GRANT
@@ -16,7 +17,7 @@ from server.signin.service import SignIn, address_of, parameters_of, sign_in_of
 
 __all__ = ["router"]
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(open_to_all)])
 _WRONG_SECRET = ("invalid_client", "invalid_grant")
 
 
