@@ -194,11 +194,10 @@ def _check(request: GrantRequest) -> None:
 
 
 def _check_identity(transaction: Transaction, request: GrantRequest) -> None:
-    known = dict(
-        transaction.connection.execute(
-            select(identities.c.identity_id, identities.c.kind).where(identities.c.disabled_at.is_(None))
-        ).tuples()
+    rows = transaction.connection.execute(
+        select(identities.c.identity_id, identities.c.kind).where(identities.c.disabled_at.is_(None))
     )
+    known = {row.identity_id: row.kind for row in rows}
     kind = known.get(request.identity_id)
     if kind is None:
         raise ApiError(
