@@ -27,7 +27,8 @@ def test_exit_codes(status: int, exit_code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "hint"), [(401, "TCLOUD_TOKEN"), (403, "granted"), (404, "TCLOUD_URL"), (500, "TCLOUD_URL"), (502, "502")]
+    ("status", "hint"),
+    [(401, "TCLOUD_TOKEN"), (403, "granted"), (404, "TCLOUD_URL"), (500, "TCLOUD_URL"), (502, "502")],
 )
 def test_words_for_answers_of_others(status: int, hint: str) -> None:
     for body in (None, {"detail": "Not Found"}, ["no object"]):
