@@ -16,7 +16,7 @@ from server.bodies import admit
 from server.database import Database, Transaction
 from server.denials import DeniedError
 from server.errors import ApiError
-from server.granted_models import ask_whom, models_of, selector_of
+from server.granted_models import models_of, selector_of
 from server.grants import KnownGrants
 from server.identities import Identity, KnownTokens
 from server.permissions import ANYWHERE, MACHINES, Globs, Permissions
@@ -147,7 +147,7 @@ class Access:
     def _denied(self, what: str, subject: str, details: Mapping[str, object], grant: str | None) -> DeniedError:
         return DeniedError(
             f"'{self.identity_id}' may not do this ({self.doing}): {what}."
-            + (f" {ask_whom(self.identity_id, grant)}" if grant is not None else ""),
+            + (f" {_ask_whom(self.identity_id, grant)}" if grant is not None else ""),
             project=self.project,
             identity_id=self.identity_id,
             doing=self.doing,
@@ -294,6 +294,10 @@ async def _check_people(
 def _check_environment(access: Access, action: Action, environment: str) -> None:
     with access.database.transaction(access.project) as transaction:
         access.check(transaction, action, environment)
+
+
+def _ask_whom(identity_id: str, grant: str) -> str:
+    return f"Nothing grants them that; an administrator of the project can: `tcloud grants add {identity_id} {grant}`."
 
 
 def _shown(models: Collection[str]) -> str:

@@ -11,7 +11,7 @@ from server.environments import find_summary, planned_with
 from server.state_reads import stored_snapshots
 from tempomesh_runner.selection import ModelSelector, SelectionError
 
-__all__ = ["GrantSelector", "SelectableNode", "EnvironmentModels", "ask_whom", "models_of", "selector_of"]
+__all__ = ["GrantSelector", "SelectableNode", "EnvironmentModels", "models_of", "selector_of"]
 
 _log = structlog.get_logger(__name__)
 
@@ -104,8 +104,3 @@ def selector_of(transaction: Transaction, models: EnvironmentModels) -> GrantSel
     """What expands selections over the models of an environment."""
     nodes = list(models.nodes.values())
     return GrantSelector(ModelSelector(nodes, transaction.state, models.default_catalog), models.nodes)
-
-
-def ask_whom(identity_id: str, grant: str) -> str:
-    """What somebody may do who was denied."""
-    return f"Nothing grants them that; an administrator of the project can: `tcloud grants add {identity_id} {grant}`."

@@ -91,6 +91,8 @@ def check_plan(
 def _changes(transaction: Transaction, name: str, body: bytes, default_catalog: str | None) -> _Changes:
     plan = orjson.loads(body)
     target = Environment.model_validate(plan["environment"])
+    if bool(plan.get("is_dev")) != (name != PROD):
+        raise ValueError(f"is_dev does not say what environment '{name}' is")
     new = {(each["name"], _identifier(each)): each for each in plan.get("new_snapshots") or []}
     after = {info.name: info for info in target.snapshots}
     current = transaction.state.get_environment(name)

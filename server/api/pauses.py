@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from server.access import Access, Within, require
 from server.api.answers import problems
 from server.api.dependencies import SeesRecord, WorkerOnly
+from server.audit_log import add_entry
 from server.crons import EnvironmentCrons
 from server.database import Transaction
 from server.environments import one_environment, summary_of
@@ -218,6 +219,8 @@ async def _cancel_runs(access: Access, services: _Services, found: Pause) -> lis
     def abort(run_id: str) -> None:
         with access.database.transaction(access.project) as transaction:
             abort_run(transaction, run_id, reason)
+            details = {"run_id": run_id, "pause_id": found.pause_id}
+            add_entry(transaction, access.identity_id, "run.cancel", found.environment, details)
 
     run_ids = await run_in_threadpool(active)
     for run_id in run_ids:

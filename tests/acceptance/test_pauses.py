@@ -93,7 +93,7 @@ def test_a_pause_survives_whatever_is_restarted(tmp_path: Path) -> None:
         assert caught_up(stack, 2) == {"orders": ("success", None), "totals": ("success", None)}
         assert listing(stack, "pauses", "list") == []
         log = [(entry["actor"] == "tempomesh", entry["action"]) for entry in listing(stack, "audit", "list")]
-        assert log == [
+        assert [entry for entry in log if not entry[1].startswith("plan.")] == [
             (True, "model.resume"),
             (False, "model.pause"),
             (False, "environment.resume"),

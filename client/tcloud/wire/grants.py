@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["Action", "Grant", "GrantRequest", "Permissions", "Role"]
+
+Pattern = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Action(StrEnum):
@@ -38,9 +41,9 @@ class GrantRequest(BaseModel):
     identity_id: str
     role: Role | None = None
     actions: list[Action] = []
-    environments: list[str] = Field(default=["*"], min_length=1)
+    environments: list[Pattern] = Field(default=["*"], min_length=1, max_length=100)
     """Names of environments, in which `*` stands for any characters and `?` for one."""
-    models: list[str] = Field(default=["*"], min_length=1)
+    models: list[Pattern] = Field(default=["*"], min_length=1, max_length=100)
     """Selections of models as SQLMesh reads them: names, wildcards, `tag:`, `+`."""
 
 

@@ -270,9 +270,10 @@ def test_a_plan_is_checked_by_what_it_changes(
         assert "`plan` in environment 'staging'" in verdict(tree, "staging")
         assert ada.get("plans").json() == []
 
-        # Elsewhere in the same environment somebody else's grant counts for nothing.
-        broken = submit(ada, {"environment": {"name": "prod", "plan_id": "plan-3"}})
-        assert (broken.status_code, broken.json()["code"]) == (422, "TM-PLAN")
+        # What is no plan, or says of a development environment that it is none, is not looked at any further.
+        posing = plan(environment_of(orders, "plan-3", None, "dev_ada"), [], is_dev=False)
+        for broken in (submit(ada, {"environment": {"name": "prod", "plan_id": "plan-3"}}), submit(ada, posing)):
+            assert (broken.status_code, broken.json()["code"]) == (422, "TM-PLAN")
         denied = admin.get("audit-log", params={"action": "plan.submit", "allowed": False}).json()
         assert any(entry["details"].get("adds") == ['"db"."bikes"'] for entry in denied)
         done = admin.get("audit-log", params={"action": "plan.submit", "allowed": True}).json()
