@@ -7,7 +7,7 @@ from server.errors import ApiError
 
 __all__ = ["UNUSABLE", "refusal_of"]
 
-UNUSABLE = (DataError, psycopg2.DataError, ValueError, OverflowError, RecursionError)
+UNUSABLE = (DataError, psycopg2.DataError, ValueError, TypeError, OverflowError, RecursionError)
 """What a request with such a value may end in; not all of these errors mean one."""
 
 
@@ -24,6 +24,8 @@ def refusal_of(error: Exception) -> ApiError | None:
             reason = "a number or a time is too large"
         case ValueError() if "NUL" in str(error):
             reason = "a text has a NUL character"
+        case TypeError() if "surrogates" in str(error):
+            reason = "a text has half a character"
         case _:
             return None
     first_line = (reason.strip() or "a value is out of range").splitlines()[0]

@@ -1,5 +1,6 @@
 """Notes when a task had which kind of statement executed: what a trace shows of a query, and nothing of its text."""
 
+import re
 import time
 import typing as t
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from sqlmesh.core.engine_adapter.base import EngineAdapter
 
 __all__ = ["noted_queries"]
+
+_VERB = re.compile(r"(?:\s|\(|/\*.*?\*/)*(\w+)", re.DOTALL)
+"""SQLMesh puts a comment before its statements, which names the plan."""
 
 _MOST = 200
 """Of one task: a trace is for looking at."""
@@ -26,7 +30,8 @@ def noted_queries() -> Iterator[list[dict[str, t.Any]]]:
             execute(self, sql, *args, **kwargs)
         finally:
             if len(noted) < _MOST:
-                verb = sql.split(None, 1)[0].upper() if sql.split() else ""
+                found = _VERB.match(sql)
+                verb = found[1].upper() if found else "OTHER"
                 attributes = {"db.system.name": self.dialect, "db.operation.name": verb}
                 noted.append(
                     {"name": f"query {verb}", "start_ns": start, "end_ns": time.time_ns(), "attributes": attributes}

@@ -87,7 +87,7 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             # Only the server, which knows its database, can tell without reading everything.
             return None
         case "get_snapshots_by_names":
-            found = state.get_snapshots_by_names(args["names"], args["current_ts"], args["exclude_expired"])
+            found = state.get_snapshots_by_names(args["names"], _timestamp(args["current_ts"]), args["exclude_expired"])
             return [json_of(s) for s in found]
         case "snapshots_exist":
             return ids_of(state.snapshots_exist(parse_ids(args["ids"])))
@@ -117,12 +117,12 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "get_expired_snapshots":
             batch = state.get_expired_snapshots(
                 batch_range=ExpiredBatchRange.model_validate(args["batch_range"]),
-                current_ts=args["current_ts"],
+                current_ts=_timestamp(args["current_ts"]),
                 ignore_ttl=args["ignore_ttl"],
             )
             return batch and json_of(batch)
         case "get_expired_environments":
-            return [json_of(e) for e in state.get_expired_environments(args["current_ts"], args["name"])]
+            return [json_of(e) for e in state.get_expired_environments(_timestamp(args["current_ts"]), args["name"])]
         case "push_snapshots":
             snapshots = args["snapshots"]
             while snapshots:
@@ -134,13 +134,18 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             return state.delete_snapshots(parse_ids(args["ids"]))
         case "delete_expired_snapshots":
             return state.delete_expired_snapshots(
-                ExpiredBatchRange.model_validate(args["batch_range"]), args["ignore_ttl"], args["current_ts"]
+                ExpiredBatchRange.model_validate(args["batch_range"]),
+                args["ignore_ttl"],
+                _timestamp(args["current_ts"]),
             )
         case "invalidate_environment":
             return state.invalidate_environment(args["name"], args["protect_prod"])
         case "remove_intervals":
             return state.remove_intervals(
-                [(parse(SnapshotIdAndVersion, s), (start, end)) for s, (start, end) in args["intervals"]],
+                [
+                    (parse(SnapshotIdAndVersion, s), (_timestamp(start), _timestamp(end)))
+                    for s, (start, end) in args["intervals"]
+                ],
                 args["remove_shared_versions"],
             )
         case "promote":
@@ -155,10 +160,10 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
         case "finalize":
             return state.finalize(with_datetimes(Environment.model_validate(args["environment"])))
         case "delete_expired_environments":
-            return [json_of(e) for e in state.delete_expired_environments(args["current_ts"], args["name"])]
+            return [json_of(e) for e in state.delete_expired_environments(_timestamp(args["current_ts"]), args["name"])]
         case "unpause_snapshots":
             return state.unpause_snapshots(
-                [SnapshotTableInfo.model_validate(s) for s in args["snapshots"]], args["unpaused_ts"]
+                [SnapshotTableInfo.model_validate(s) for s in args["snapshots"]], _timestamp(args["unpaused_ts"])
             )
         case "compact_intervals":
             return state.compact_intervals()
@@ -166,7 +171,10 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             return state.add_snapshots_intervals([parse_intervals(i) for i in args["intervals"]])
         case "update_auto_restatements":
             return state.update_auto_restatements(
-                {SnapshotNameVersion(name=name, version=version): ts for name, version, ts in args["timestamps"]}
+                {
+                    SnapshotNameVersion(name=name, version=version): _timestamp(ts)
+                    for name, version, ts in args["timestamps"]
+                }
             )
         case "remove_state":
             state.remove_state(including_backup=args["including_backup"])
@@ -174,3 +182,10 @@ def _answer(state: StateSync, method: str, args: dict[str, t.Any]) -> t.Any:
             return state.migrate(skip_backup=True)
         case _:
             raise SQLMeshError(f"'{method}' is not a call of the state contract.")
+
+
+def _timestamp(value: t.Any) -> t.Any:
+    """A time in milliseconds, or None. SQLMesh writes it into its SQL as it is, so anything else would become SQL."""
+    if value is not None and type(value) is not int:
+        raise TypeError(f"a time is a number of milliseconds, not {type(value).__name__}")
+    return value

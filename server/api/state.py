@@ -33,6 +33,12 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["state"])
 
+_WRONG_ARGUMENTS = (
+    *(KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError),
+    # Of another type than SQLMesh takes for granted: PostgreSQL is the first to notice.
+    psycopg2.ProgrammingError,
+)
+
 
 class _Ids(BaseModel):
     ids: list[tuple[str, str]]
@@ -126,7 +132,7 @@ def _answer(access: Access, method: str, body: bytes) -> bytes:
         raise ApiError(422, "TM-STATE", str(error), error_type=type(error).__name__) from error
     except psycopg2.DataError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except _WRONG_ARGUMENTS as error:
         reason = " ".join(str(error).split())
         # Without where it happened: whoever calls can make it happen as often as they like.
         _log.warning("state_call_refused", method=method, error_type=type(error).__name__, reason=reason[:200])

@@ -24,6 +24,7 @@ from tempomesh_runner import state_answers
 from tests.integration.server.conftest import RunningServer
 
 EXAMPLES = int(os.environ.get("TEMPOMESH_FUZZ_EXAMPLES", "2"))
+FORBIDDEN = 403
 BUSY = 503
 """What may be said where something else has to end first, always with a code."""
 
@@ -130,12 +131,13 @@ def test_no_value_makes_a_call_fail(scheduled: RunningServer) -> None:
     document = httpx.get(f"{root}/openapi.json", trust_env=False).json()
     for path, methods in document["paths"].items():
         for method, route in methods.items():
+            allowed = list(clients.values())
             for address, body in nasty(path, route, scheduled.url, document["components"]["schemas"]):
-                for client in clients.values():
-                    answer = client.request(method, f"{root}{address}", content=body)
-                    answers.check(answer, method, address, (body or b"")[:120])
-                    if answer.status_code != 403:
-                        break
+                answer = allowed[0].request(method, f"{root}{address}", content=body)
+                while answer.status_code == FORBIDDEN and len(allowed) > 1:
+                    del allowed[0]
+                    answer = allowed[0].request(method, f"{root}{address}", content=body)
+                answers.check(answer, method, address, (body or b"")[:120])
     for client in clients.values():
         client.close()
     answers.are_right()
@@ -153,14 +155,14 @@ def nasty(
     required = "&".join(
         f"{each['name']}=x" for each in route.get("parameters", ()) if each["in"] == "query" and each.get("required")
     )
-    for text in ("%00", "%ff", "x" * 3000, "99999999999999999999"):
+    for text in ("%00", "%ff", "9" * 3000):
         if re.search(r"\{\w+\}", known):
             yield f"{re.sub(r'{[a-z_]+}', text, known)}?{required}", b"{}" if has_body else None
         for each in route.get("parameters", ()):
             if each["in"] == "query":
                 yield f"{plain}?{required}&{each['name']}={text}", b"{}" if has_body else None
     if has_body:
-        for body in [*NASTY_BODIES, *filled(route, schemas)]:
+        for body in [b"[" * 50_000, b"\xff", *filled(route, schemas)]:
             yield f"{plain}?{required}", body
 
 
@@ -227,3 +229,17 @@ def test_no_token_fails(server: RunningServer, session: requests.Session) -> Non
 
     try_it()
     answers.are_right()
+
+
+def test_no_argument_becomes_sql(server: RunningServer) -> None:
+    """SQLMesh writes times into its SQL as they are."""
+    injected = "0 OR TRUE"
+    calls = {
+        "get_expired_environments": {"current_ts": injected, "name": None},
+        "get_expired_snapshots": {"batch_range": {"start": {}, "end": {}}, "current_ts": injected, "ignore_ttl": False},
+        "get_snapshots_by_names": {"names": ["a"], "current_ts": injected, "exclude_expired": True},
+    }
+    with server.client(Role.VIEWER) as viewer:
+        for method, arguments in calls.items():
+            answer = viewer.post(f"state/{method}", json=arguments)
+            assert (answer.status_code, answer.json()["code"]) == (422, "TM-STATE"), method

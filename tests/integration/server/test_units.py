@@ -463,3 +463,24 @@ def test_a_run_that_exits_on_an_update_stops_and_lets_finish_what_is_in_flight(
     assert finish(executor, in_flight, snapshot).status_code == 200
     run = Run.model_validate_json(executor.get("runs/prod-1").content)
     assert (run.status, run.error_message) == (Status.PREEMPTED, "Plan adding changed environment 'prod'.")
+
+
+def test_a_turn_that_fails_is_logged_with_its_run(
+    executor: httpx.Client, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare_run(executor, snapshot, "run-1")
+    started = start(executor, "run-1")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    for name in ("finish_unit", "start_unit"):
+        monkeypatch.setattr(f"server.api.units.{name}", broken)
+    capsys.readouterr()
+    for answer in (
+        finish(executor, started, snapshot),
+        take_turn(executor, {"start": {"execution_id": "run-1", "unit": 1, "executor": "one"}}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (500, "TM-INTERNAL")
+        line = next(line for line in capsys.readouterr().out.splitlines() if "unexpected_error" in line)
+        assert "run_id=run-1" in line

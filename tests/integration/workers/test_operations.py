@@ -150,11 +150,12 @@ async def one_trace(collector: Collector) -> None:
         ("tempomesh-executor-apply", "query CREATE"),
     )
 
-    async def found() -> list[list[CollectedSpan]] | None:
+    async def found() -> list[list[CollectedSpan]]:
         steps = [[span for span in collector.spans if (span.service, span.name) == step] for step in way]
-        return steps if all(steps) else None
+        assert all(steps), sorted({(span.service, span.name) for span in collector.spans})
+        return steps
 
-    command, *later = await eventually_async(found, 30) or [[]]
+    command, *later = await eventually_async(found, 30)
     assert len(command) == 1
     for step in later:
         assert command[0].trace_id in {span.trace_id for span in step}, step
