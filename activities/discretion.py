@@ -36,7 +36,7 @@ def discreet_finish(finish: FinishUnit) -> FinishUnit:
         update={
             "error_message": told,
             "cause": cause,
-            "log": None if finish.log is None else f"{KEPT.capitalize()}.",
+            "log": f"{KEPT.capitalize()}." if finish.log else finish.log,
             "events": discreet_events(finish.events),
         }
     )

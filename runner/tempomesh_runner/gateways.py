@@ -221,6 +221,13 @@ class _Evaluator(SnapshotEvaluator):
             return t.cast(EngineAdapter, _Elsewhere(gateway, self.adapter.dialect))
         return super().get_adapter(gateway)
 
+    def set_correlation_id(self, correlation_id: CorrelationId) -> SnapshotEvaluator:
+        # SQLMesh's own makes an evaluator of its own class.
+        adapters = {
+            name: adapter.with_settings(correlation_id=correlation_id) for name, adapter in self.adapters.items()
+        }
+        return _Evaluator(adapters, self.ddl_concurrent_tasks, self.selected_gateway)
+
 
 class _Elsewhere:
     """Stands for the adapter of a gateway that there is no connection for here."""
