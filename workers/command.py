@@ -56,7 +56,7 @@ def promote() -> None:
 @worker.command()
 @output_option
 def versions(output: Format) -> None:
-    """List the versions of control workers: one that is `drained` may be stopped, one that is `draining` not yet."""
+    """List the versions of control workers, and which one is current."""
     from workers.connections import temporal_of
     from workers.versions import known_versions
 

@@ -1,8 +1,8 @@
 """Versions of the control worker, told apart by Temporal: off unless the settings name a deployment.
 
-Workflows that end soon (plans, runs, queries, maintenance) stay with the version that started them; an environment's
-workflow, which never ends, moves on to the current one. Which one is current is an administrator's decision, but for
-the first.
+All workflows move on to the current version with their next step, as they do without it: their code is patched. What
+is gained is that a new version gets no work until somebody says so, and that it can be taken back. Which one is current
+is an administrator's decision, but for the first.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from temporalio.api.workflowservice.v1 import (
     SetWorkerDeploymentCurrentVersionRequest,
 )
 from temporalio.client import Client
-from temporalio.common import WorkerDeploymentVersion
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkerDeploymentConfig
 
@@ -35,7 +35,9 @@ def deployment_of(settings: WorkerSettings) -> WorkerDeploymentConfig | None:
     if settings.worker_deployment is None:
         return None
     return WorkerDeploymentConfig(
-        WorkerDeploymentVersion(settings.worker_deployment, _build_id(settings)), use_worker_versioning=True
+        WorkerDeploymentVersion(settings.worker_deployment, _build_id(settings)),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
     )
 
 
@@ -65,7 +67,7 @@ async def make_current(settings: WorkerSettings, client: Client) -> str:
 
 
 async def known_versions(settings: WorkerSettings, client: Client) -> list[tuple[str, str]]:
-    """Build ids and their status, the newest first: `draining` ones still have workflows, `drained` ones may go.
+    """Build ids and their status, the newest first.
 
     Raises:
         CannotStartError: If Temporal knows of no such deployment.

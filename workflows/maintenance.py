@@ -1,7 +1,6 @@
 """Puts right, every few minutes, what has come apart."""
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 with workflow.unsafe.imports_passed_through():
     from workflows.interfaces import ControlActivities
@@ -11,7 +10,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["MaintenanceWorkflow"]
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn
 class MaintenanceWorkflow:
     """One round of a project's maintenance, started by the schedule `maintenance`; the place for all such duties.
 

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -51,7 +50,7 @@ class _StageFailedError(Exception):
     """A stage ended with an error that is the user's to mend."""
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn
 class PlanWorkflow(UnitsWorkflow):
     """Applies one plan; a child of its environment's workflow, with the id `plan/<environment>/<plan id>`."""
 

@@ -3,7 +3,6 @@
 import asyncio
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -14,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["QueryWorkflow"]
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn
 class QueryWorkflow:
     """One question, with the workflow id `query/<query id>`; or housekeeping, one at a time, with the id `janitor`.
 

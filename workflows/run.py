@@ -3,7 +3,6 @@
 import asyncio
 
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -33,7 +32,7 @@ _STOPPED_ONES = "a-run-that-was-stopped-is-told-of"
 """What patches the histories of runs of whose end nobody was notified, because they were stopped."""
 
 
-@workflow.defn(versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn
 class RunWorkflow(UnitsWorkflow):
     """One run of an environment, with the id `run/<run id>`.
 

@@ -477,10 +477,8 @@ def test_a_turn_that_fails_is_logged_with_its_run(
     for name in ("finish_unit", "start_unit"):
         monkeypatch.setattr(f"server.api.units.{name}", broken)
     capsys.readouterr()
-    for answer in (
-        finish(executor, started, snapshot),
-        take_turn(executor, {"start": {"execution_id": "run-1", "unit": 1, "executor": "one"}}),
-    ):
+    starting = {"execution_id": "run-1", "unit": 1, "executor": "one"}
+    for answer in (finish(executor, started, snapshot), take_turn(executor, {"start": starting})):
         assert (answer.status_code, answer.json()["code"]) == (500, "TM-INTERNAL")
-        line = next(line for line in capsys.readouterr().out.splitlines() if "unexpected_error" in line)
-        assert "run_id=run-1" in line
+    lines = [line for line in capsys.readouterr().out.splitlines() if "unexpected_error" in line]
+    assert ["run_id=run-1" in line for line in lines] == [True, True]
