@@ -206,6 +206,7 @@ def _server(database: Database, namespaces: list[str], port: int, edge: int, pub
         "TEMPORAL_PUBLIC_ADDRESS": f"localhost:{public}",
         "PROJECTS": json.dumps(namespaces),
         "CODEC_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
+        "SECRET_KEYS": json.dumps({"test": base64.b64encode(bytes(32)).decode()}),
         "CLIENTS": json.dumps(clients),
     }
     return {f"TEMPOMESH_SERVER_{name}": value for name, value in settings.items()}

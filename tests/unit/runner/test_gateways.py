@@ -9,7 +9,7 @@ from tempomesh_runner.gateways import Gateways
 
 def test_a_gateway_elsewhere_may_be_named_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLMESH__GATEWAYS__OFFICE__CONNECTION__TYPE", "duckdb")
-    evaluator = Gateways().evaluator("office", CorrelationId.from_run_id("run-1"))
+    evaluator = Gateways.of_process({}).evaluator("office", CorrelationId.from_run_id("run-1"))
     adapter = evaluator.get_adapter("home")
     assert adapter.dialect == evaluator.adapter.dialect == "duckdb"
     with pytest.raises(SQLMeshError, match="no connection for gateway 'home'"):
