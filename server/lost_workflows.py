@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-import anyio
 import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Column, ColumnElement, Select, String, func, literal, select, union_all
 
 from server.database import Database, Transaction
-from server.errors import ApiError
 from server.plans import set_plan_status
 from server.projects import Project
 from server.queries import set_query_status
+from server.rounds import keep_doing
 from server.runs import set_run_status
 from server.schema import plans, queries, runs
 from server.temporal import TemporalGateway
@@ -41,17 +40,11 @@ class _Open:
 
 async def keep_ending_lost(database: Database, temporal: TemporalGateway, projects: Iterable[Project]) -> None:
     """Ends such records, now and every minute, until it is cancelled."""
-    projects = sorted(projects, key=lambda project: project.namespace)
-    while True:
-        for project in projects:
-            try:
-                await end_lost(database, temporal, project, older_than=_EVERY)
-            except ApiError as error:
-                _log.warning("lost_workflows_not_looked_for", project=project.namespace, reason=error.message)
-            except Exception:
-                # Whatever it is, the server serves on, and the next round may fare better.
-                _log.exception("lost_workflows_not_looked_for", project=project.namespace)
-        await anyio.sleep(_EVERY.total_seconds())
+
+    async def end(project: Project) -> None:
+        await end_lost(database, temporal, project, older_than=_EVERY)
+
+    await keep_doing(end, projects, every=_EVERY, failed="lost_workflows_not_looked_for")
 
 
 async def end_lost(database: Database, temporal: TemporalGateway, project: Project, *, older_than: timedelta) -> None:

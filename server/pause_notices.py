@@ -7,21 +7,18 @@ its workflow's to do, also if Temporal was away, or the server died, in this ver
 from collections.abc import Iterable
 from datetime import timedelta
 
-import anyio
-import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Row, delete, insert, select
 
 from server.database import Database, Transaction
-from server.errors import ApiError
 from server.projects import Project
+from server.rounds import keep_doing
 from server.schema import pause_notices
 from server.temporal import TemporalGateway
 from workflows.payloads import PauseRef, ResumeRef
 
 __all__ = ["deliver_notices", "keep_delivering", "leave_notice"]
 
-_log = structlog.get_logger(__name__)
 _EVERY = timedelta(seconds=10)
 
 
@@ -65,14 +62,8 @@ async def deliver_notices(database: Database, temporal: TemporalGateway, project
 
 async def keep_delivering(database: Database, temporal: TemporalGateway, projects: Iterable[Project]) -> None:
     """Sends what could not be sent at once, every few seconds, until it is cancelled."""
-    projects = sorted(projects, key=lambda project: project.namespace)
-    while True:
-        for project in projects:
-            try:
-                await deliver_notices(database, temporal, project)
-            except ApiError as error:
-                _log.warning("pause_notices_not_delivered", project=project.namespace, reason=error.message)
-            except Exception:
-                # Whatever it is, the server serves on, and the next round may fare better.
-                _log.exception("pause_notices_not_delivered", project=project.namespace)
-        await anyio.sleep(_EVERY.total_seconds())
+
+    async def deliver(project: Project) -> None:
+        await deliver_notices(database, temporal, project)
+
+    await keep_doing(deliver, projects, every=_EVERY, failed="pause_notices_not_delivered")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-import anyio
 import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import case, delete, exists, func, or_, select, union_all
@@ -13,6 +12,7 @@ from server.database import Database, Transaction
 from server.documents import DocumentKind
 from server.projects import Project
 from server.queries import expire_queries
+from server.rounds import keep_doing
 from server.schema import documents, event_streams, events, executors, plans, runs
 
 __all__ = ["expire", "keep_expiring"]
@@ -28,17 +28,12 @@ async def keep_expiring(database: Database, projects: Iterable[Project], age: ti
 
     With an age of zero only answers to queries expire.
     """
-    while True:
-        for project in sorted(projects, key=lambda project: project.namespace):
-            try:
-                expired = await run_in_threadpool(_expire_all, database, project, age)
-            except Exception:
-                # Whatever it is, the server serves on, and the next round may fare better.
-                _log.exception("not_expired", project=project.namespace)
-            else:
-                if expired:
-                    _log.info("expired", project=project.namespace, plans_and_runs=expired, age_days=age.days)
-        await anyio.sleep(_EVERY.total_seconds())
+
+    async def expire_all(project: Project) -> None:
+        if expired := await run_in_threadpool(_expire_all, database, project, age):
+            _log.info("expired", project=project.namespace, plans_and_runs=expired, age_days=age.days)
+
+    await keep_doing(expire_all, projects, every=_EVERY, failed="not_expired")
 
 
 def expire(transaction: Transaction, age: timedelta) -> int:

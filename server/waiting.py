@@ -7,14 +7,13 @@ is all that is left of the plan, and it is submitted again.
 from collections.abc import Iterable
 from datetime import timedelta
 
-import anyio
 import structlog
 from fastapi.concurrency import run_in_threadpool
 
 from server.database import Database
-from server.errors import ApiError
 from server.plans import waiting_plans
 from server.projects import Project
+from server.rounds import keep_doing
 from server.temporal import TemporalGateway
 
 __all__ = ["keep_submitting", "submit_waiting"]
@@ -25,17 +24,11 @@ _EVERY = timedelta(seconds=30)
 
 async def keep_submitting(database: Database, temporal: TemporalGateway, projects: Iterable[Project]) -> None:
     """Submits forgotten plans again, now and every half minute, until it is cancelled."""
-    projects = sorted(projects, key=lambda project: project.namespace)
-    while True:
-        for project in projects:
-            try:
-                await submit_waiting(database, temporal, project, older_than=_EVERY)
-            except ApiError as error:
-                _log.warning("waiting_plans_not_submitted", project=project.namespace, reason=error.message)
-            except Exception:
-                # Whatever it is, the server serves on, and the next round may fare better.
-                _log.exception("waiting_plans_not_submitted", project=project.namespace)
-        await anyio.sleep(_EVERY.total_seconds())
+
+    async def submit(project: Project) -> None:
+        await submit_waiting(database, temporal, project, older_than=_EVERY)
+
+    await keep_doing(submit, projects, every=_EVERY, failed="waiting_plans_not_submitted")
 
 
 async def submit_waiting(
