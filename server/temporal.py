@@ -1,14 +1,12 @@
 """What the server asks of Temporal: to start and stop plans and runs, and how they stand."""
 
 import asyncio
-import base64
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from fastapi.concurrency import run_in_threadpool
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -25,25 +23,20 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.converter import PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from server.errors import ApiError
 from server.projects import Project
-from server.settings import ServerSettings
-from server.temporal_connection import TemporalConnection
-from server.temporal_tokens import TemporalTokens
-from tcloud.tracing import is_tracing, trace_headers
+from server.temporal_clients import TemporalClients
+from tcloud.tracing import trace_headers
 from tcloud.wire.executions import Execution, OwnerKind
 from tcloud.wire.executors import ControlWorker
 from tcloud.wire.queries import Query
 from tcloud.wire.runs import Run, RunOptions
-from telemetry.temporal_traces import temporal_interceptors
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
-from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
-from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE, ExecutorQueue
+from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE, ExecutorQueue, queue_of
 from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput, UnitProgress
 from workflows.plan_payloads import PlanRef
 from workflows.query import QueryWorkflow
@@ -65,20 +58,8 @@ _WORKER_TIMEOUT = timedelta(seconds=10)
 _LONG_POLL = timedelta(minutes=2)
 """A worker that waits for work asks again well within it."""
 
-_QUEUES = {
-    CONTROL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    ExecutorQueue.RUN.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    ExecutorQueue.APPLY.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-}
-"""The queues, and what of them has to be taken up for work to go on."""
-
 _MEMO_MODELS = 20
 """Selected models that a memo names: it travels with every listing of workflows."""
-
-_SERVER = "server"
-"""The server's own name in its tokens."""
-
-_NO_ANSWER = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -92,74 +73,8 @@ class KeptSchedule:
     paused: bool
 
 
-class TemporalGateway:
-    """Temporal, one namespace for each project; connected when it is first needed.
-
-    Args:
-        settings: The keys of its payloads, and whether it takes the server's tokens.
-        connection: Where Temporal is.
-        projects: Whose namespaces are called.
-        tokens: Who issues the server's tokens.
-
-    Every method raises `ApiError` 503 if Temporal cannot be reached.
-    """
-
-    def __init__(
-        self,
-        settings: ServerSettings,
-        connection: TemporalConnection,
-        projects: Iterable[Project],
-        tokens: TemporalTokens,
-    ):
-        self._connection = connection
-        self._projects = tuple(projects)
-        self._tokens = tokens if settings.temporal_tokens else None
-        self._token = self._fresh_token()
-        keys = {key_id: base64.b64decode(key.get_secret_value()) for key_id, key in settings.codec_keys.items()}
-        self._converter = data_converter(keys)
-        self._clients: dict[Project, Client] = {}
-        self._lock = asyncio.Lock()
-
-    @property
-    def codec(self) -> PayloadCodec:
-        """What encrypts and decrypts the payloads of every project."""
-        assert self._converter.payload_codec is not None  # noqa: S101 - it was made with one
-        return self._converter.payload_codec
-
-    @property
-    def token(self) -> str | None:
-        """What the server shows to Temporal: an API key, or a token that it has signed itself; None if neither."""
-        return self._connection.api_key or self._token
-
-    async def client(self, project: Project) -> Client:
-        """The client of a project's namespace."""
-        async with self._lock:
-            if project not in self._clients:
-                async with self._reached():
-                    self._clients[project] = await Client.connect(
-                        self._connection.address,
-                        namespace=project.namespace,
-                        data_converter=self._converter,
-                        tls=self._connection.tls,
-                        api_key=self.token,
-                        rpc_metadata=self._connection.metadata,
-                        interceptors=temporal_interceptors(is_tracing=is_tracing()),
-                    )
-            return self._clients[project]
-
-    async def keep_signed_in(self) -> None:
-        """Shows Temporal a fresh token in good time, for as long as it is not cancelled."""
-        while self._tokens is not None:
-            await asyncio.sleep(self._tokens.lifetime.total_seconds() / 2)
-            self._token = await run_in_threadpool(self._fresh_token)
-            for client in self._clients.values():
-                client.api_key = self.token
-
-    async def is_healthy(self, project: Project) -> bool:
-        """Whether the project's frontend answers now."""
-        client = await self.client(project)
-        async with self._reached():
-            return await client.service_client.check_health(timeout=_QUEUE_TIMEOUT)
+class TemporalGateway(TemporalClients):
+    """What the server asks of Temporal; every method raises `ApiError` 503 if it cannot be reached."""
 
     async def control_workers(self, project: Project) -> list[ControlWorker]:
         """The workers of the control queue that have asked Temporal for work within the time of a long poll."""
@@ -169,7 +84,7 @@ class TemporalGateway:
             task_queue=TaskQueue(name=CONTROL_QUEUE),
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
-        async with self._reached():
+        async with self.reached():
             described = await client.workflow_service.describe_task_queue(request, timeout=_CALL_TIMEOUT)
         seen = [
             ControlWorker(identity=poller.identity, last_seen_at=poller.last_access_time.ToDatetime(tzinfo=UTC))
@@ -177,12 +92,17 @@ class TemporalGateway:
         ]
         return [worker for worker in seen if worker.last_seen_at > datetime.now(UTC) - _LONG_POLL]
 
-    async def backlogs(self, project: Project) -> dict[str, tuple[int, float]]:
-        """How much waits in each queue for somebody to do it, and how many seconds the oldest of it has waited."""
+    async def backlogs(self, project: Project, gateways: Iterable[str]) -> dict[str, tuple[int, float]]:
+        """How much waits in each queue for somebody to do it, and how many seconds the oldest of it has waited.
+
+        Args:
+            project: Whose queues.
+            gateways: The project's; each has queues of its own.
+        """
         client = await self.client(project)
         found = {}
-        async with self._reached():
-            for queue, kind in _QUEUES.items():
+        async with self.reached():
+            for queue, kind in _queues(gateways):
                 request = DescribeTaskQueueRequest(
                     namespace=project.namespace,
                     task_queue=TaskQueue(name=queue),
@@ -208,7 +128,7 @@ class TemporalGateway:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             search_attributes=_attributes("environment", environment),
         )
-        async with self._reached():
+        async with self.reached():
             try:
                 async with asyncio.timeout(_WORKER_TIMEOUT.total_seconds()):
                     return await client.execute_update_with_start_workflow(
@@ -233,7 +153,7 @@ class TemporalGateway:
     ) -> None:
         """Signals an environment's workflow, and starts it where it does not run yet."""
         client = await self.client(project)
-        async with self._reached():
+        async with self.reached():
             await client.start_workflow(
                 EnvironmentWorkflow.run,
                 EnvironmentState(environment=environment),
@@ -252,7 +172,7 @@ class TemporalGateway:
             EnvironmentWorkflow.run, _environment_id(environment)
         )
         plan = PlanRef(environment=environment, plan_id=plan_id)
-        return await self._unless_gone(handle.signal(EnvironmentWorkflow.cancel_plan, plan, rpc_timeout=_CALL_TIMEOUT))
+        return await self.unless_gone(handle.signal(EnvironmentWorkflow.cancel_plan, plan, rpc_timeout=_CALL_TIMEOUT))
 
     async def queue(self, project: Project, environment: str) -> list[str]:
         """The plans of an environment that are not done, the one being applied first; empty if nobody answers."""
@@ -272,7 +192,7 @@ class TemporalGateway:
         """
         environment, run_id, by = run.environment, run.run_id, run.created_by or "nobody known"
         client = await self.client(project)
-        async with self._reached():
+        async with self.reached():
             try:
                 await client.start_workflow(
                     RunWorkflow.run,
@@ -296,7 +216,7 @@ class TemporalGateway:
     async def cancel_run(self, project: Project, run_id: str) -> bool:
         """Asks a run to stop; False if it is over already."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
-        return await self._unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
+        return await self.unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
 
     async def start_query(self, project: Project, query: Query) -> None:
         """Has a query answered; repeating it is harmless.
@@ -305,7 +225,7 @@ class TemporalGateway:
             ApiError: 409 if it is housekeeping, and there is some going on.
         """
         client = await self.client(project)
-        async with self._reached():
+        async with self.reached():
             try:
                 await client.start_workflow(
                     QueryWorkflow.run,
@@ -325,18 +245,18 @@ class TemporalGateway:
     async def cancel_query(self, project: Project, query: Query) -> bool:
         """Asks a query to stop; False if it is over already."""
         handle = (await self.client(project)).get_workflow_handle(_query_workflow_id(query))
-        return await self._unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
+        return await self.unless_gone(handle.cancel(rpc_timeout=_CALL_TIMEOUT))
 
     async def is_housekeeping(self, project: Project) -> bool:
         """Whether the janitor's workflow goes on."""
         client = await self.client(project)
-        async with self._reached():
+        async with self.reached():
             return await _is_running(client, JANITOR)
 
     async def is_over(self, project: Project, workflow_id: str, *, since: timedelta) -> bool:
         """Whether a workflow has been over for so long, or there is none of that id."""
         client = await self.client(project)
-        async with self._reached():
+        async with self.reached():
             try:
                 described = await client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
             except RPCError as error:
@@ -348,7 +268,7 @@ class TemporalGateway:
     async def tell_of_release(self, project: Project, run_id: str) -> None:
         """Tells a run that a physical table is free for which it waits; one that is over need not know."""
         handle = (await self.client(project)).get_workflow_handle(_run_workflow_id(run_id))
-        await self._unless_gone(handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT))
+        await self.unless_gone(handle.signal(RunWorkflow.table_released, rpc_timeout=_CALL_TIMEOUT))
 
     async def tell_progress(
         self, project: Project, execution: Execution, workflow_run_id: str, progress: UnitProgress
@@ -367,13 +287,13 @@ class TemporalGateway:
             else _plan_workflow_id(execution.environment, execution.owner_id)
         )
         handle = (await self.client(project)).get_workflow_handle(workflow_id, run_id=workflow_run_id)
-        await self._unless_gone(handle.signal(UnitsWorkflow.units_progress, progress, rpc_timeout=_CALL_TIMEOUT))
+        await self.unless_gone(handle.signal(UnitsWorkflow.units_progress, progress, rpc_timeout=_CALL_TIMEOUT))
 
     async def schedules(self, project: Project) -> list[KeptSchedule]:
         """The schedules of all environments."""
         client = await self.client(project)
         found = []
-        async with self._reached():
+        async with self.reached():
             async for listed in await client.list_schedules(rpc_timeout=_CALL_TIMEOUT):
                 memo = await listed.memo()
                 if "cron" in memo and "environment" in memo:
@@ -386,7 +306,7 @@ class TemporalGateway:
         with suppress(ApiError):
             client = await self.client(project)
             # Where no control worker has been yet, the first one makes the schedule, and a round.
-            await self._unless_gone(
+            await self.unless_gone(
                 client.get_schedule_handle(MAINTENANCE).trigger(
                     # A round that has begun may have asked before the decision was there.
                     overlap=ScheduleOverlapPolicy.BUFFER_ONE,
@@ -394,37 +314,13 @@ class TemporalGateway:
                 )
             )
 
-    async def close(self) -> None:
-        """Forgets the clients, so that their connections close before the loop does."""
-        self._clients.clear()
 
-    def _fresh_token(self) -> str | None:
-        return self._tokens.for_frontend(self._projects, _SERVER) if self._tokens is not None else None
-
-    async def _unless_gone(self, call: Awaitable[None]) -> bool:
-        """Says something to a workflow or schedule; False if Temporal has none of that id, or it is over."""
-        async with self._reached():
-            try:
-                await call
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                return False
-            return True
-
-    @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except (RPCError, RuntimeError, TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-            _log.warning("temporal_unreachable", address=self._connection.address, error=str(error))
-            refused = isinstance(error, RPCError) and error.status not in _NO_ANSWER
-            what = f"refused ({error})" if refused else "does not answer"
-            raise ApiError(
-                503,
-                "TM-TEMPORAL",
-                f"Temporal at {self._connection.address} {what}, so nothing was done: try again once it serves.",
-            ) from error
+def _queues(gateways: Iterable[str]) -> Iterator[tuple[str, TaskQueueType.ValueType]]:
+    """The queues, and what of them has to be taken up for work to go on."""
+    yield CONTROL_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+    for kind in ExecutorQueue:
+        for gateway in (None, *gateways):
+            yield queue_of(kind, gateway), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
 async def _is_running(client: Client, workflow_id: str) -> bool:
