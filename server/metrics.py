@@ -1,7 +1,7 @@
 """What operators watch, for Prometheus: how much waits, for how long, and what ended badly.
 
-Measured every few seconds, whoever scrapes how often; a few counts of PostgreSQL and a question to Temporal for each queue. Every
-server of an installation says the same, because it is all in the records.
+Measured every few seconds, whoever scrapes how often; a few counts of PostgreSQL and a question to Temporal for each
+queue. Every server of an installation says the same, because it is all in the records.
 """
 
 import threading
