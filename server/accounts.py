@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from server.audit_log import BY_ITSELF
 from server.identities import BY_SETTINGS, IdentityKind, hash_of
 from server.projects import Project, Role
 from server.schema import grants, identities
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}\Z")
+_RESERVED = {*PUBLIC_CLIENTS, BY_SETTINGS, BY_ITSELF}
+"""Names that records have for others than people and services."""
+
 _SECRET_BYTES = 32
 _PASSWORD_BYTES = 15
 _COLUMNS = (
@@ -191,7 +195,7 @@ def identity_records(connection: Connection, kind: IdentityKind) -> list[Identit
 
 
 def _insert(connection: Connection, identity_id: str, **values: Any) -> None:
-    if not _NAME.match(identity_id) or identity_id in PUBLIC_CLIENTS:
+    if not _NAME.match(identity_id) or identity_id in _RESERVED:
         raise AccountError(
             f"'{identity_id}' cannot be a name: letters, digits and . _ @ + - are taken, and some names are reserved."
         )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, text
 from server.audit_log import add_entry
 from server.database import Database, Transaction
 from server.errors import ApiError
-from server.identities import IdentityKind
+from server.identities import BY_SETTINGS, IdentityKind
 from server.permissions import EVERYTHING, MACHINES, Globs, HeldGrant, Permissions, actions_of
 from server.projects import Project
 from server.schema import grants, identities
@@ -19,7 +19,6 @@ from tempomesh_runner.selection import SelectionError, check_selection
 
 __all__ = ["KnownGrants", "add_grant", "grant_roles_of_settings", "grants_of", "remove_grant"]
 
-_BY_SETTINGS = "settings"
 _FRESH_SECONDS = 3.0
 """So long after a change by another server, a grant may still be believed here."""
 
@@ -130,7 +129,7 @@ def remove_grant(transaction: Transaction, grant_id: str, by: str) -> Grant:
             "TM-GRANT",
             f"There is no grant '{grant_id}' in {transaction.project.namespace}: see `tcloud grants list`.",
         )
-    if found.created_by == _BY_SETTINGS:
+    if found.created_by == BY_SETTINGS:
         raise ApiError(
             409,
             "TM-GRANT",
@@ -157,7 +156,7 @@ def remove_grant(transaction: Transaction, grant_id: str, by: str) -> Grant:
 
 def grant_roles_of_settings(connection: Connection, project: Project, client: ClientSettings) -> None:
     """Gives a client in a project the role that the settings name, in place of the one they named before."""
-    mine = {"project": project.namespace, "identity_id": client.client_id, "created_by": _BY_SETTINGS}
+    mine = {"project": project.namespace, "identity_id": client.client_id, "created_by": BY_SETTINGS}
     connection.execute(delete(grants).where(*(grants.c[name] == value for name, value in mine.items())))
     connection.execute(insert(grants).values(role=client.role.value, **mine))
 

@@ -283,6 +283,10 @@ def test_a_person_signs_in_in_a_browser(server: RunningServer, http: httpx.Clien
 
 
 def test_what_the_authorization_endpoint_refuses(http: httpx.Client, admin: httpx.Client) -> None:
+    for name in ("settings", "tempomesh", "tcloud"):
+        refused = admin.post("accounts", json={"identity_id": name})
+        assert refused.is_client_error
+        assert "cannot be a name" in refused.json()["message"]
     _, challenge = pkce()
     for changed in (
         {"redirect_uri": "http://127.0.0.1.evil.example:29525/auth/handler"},
