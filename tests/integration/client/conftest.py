@@ -21,7 +21,7 @@ from tests.fixtures.databases import PostgresServer
 from tests.fixtures.preloaded import run_tcloud
 
 CATALOG = "wh"
-_PROJECTS = 40
+_PROJECTS = 60
 CONFIG = """
 gateways:
   warehouse:

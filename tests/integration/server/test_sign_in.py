@@ -442,7 +442,7 @@ def test_tcloud_signs_in_and_out(
     assert (told["identity"], told["scope"]) == ("tess@example.com", ["tbk:scope:project:local:main:viewer"])
     assert tcloud("environments", "list")[0] == 0
     code, _, error = tcloud("clients", "list")
-    assert (code, "takes admin" in error) == (3, True)
+    assert (code, "takes `manage`" in error) == (3, True), error
     assert tcloud("auth", "refresh")[0] == 0
     kept = (tmp_path / "auth.yaml").read_text()
     assert tcloud("auth", "logout")[0] == 0
