@@ -1,7 +1,7 @@
 """What operators watch, for Prometheus: how much waits, for how long, and what ended badly.
 
-Measured every few seconds, whoever scrapes how often; a few counts of PostgreSQL and three questions to Temporal. Every
-server of an installation says the same, because it is all in the records.
+Measured every few seconds, whoever scrapes how often; a few counts of PostgreSQL and a question to Temporal for each
+queue. Every server of an installation says the same, because it is all in the records.
 """
 
 import threading
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from server.database import Database
 from server.errors import ApiError
-from server.executors import known_executors
+from server.executors import known_executors, known_gateways
 from server.projects import Project
 from server.temporal import TemporalGateway
 
@@ -171,8 +171,8 @@ class Metrics(Collector):
         for project in self._projects:
             try:
                 samples += await self._queued(project)
-            except ApiError as error:
-                _log.warning("queues_not_measured", project=project.namespace, reason=error.message)
+            except (ApiError, SQLAlchemyError) as error:
+                _log.warning("queues_not_measured", project=project.namespace, reason=str(error).splitlines()[0])
         self._samples = samples
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -208,11 +208,17 @@ class Metrics(Collector):
             samples.append(Sample("tempomesh_executors", of | {"kind": kind, "status": status}, number))
         return samples
 
+    def _gateways(self, project: Project) -> list[str]:
+        # Those of executors that are gone, too: what waits for them is what somebody wants to hear of.
+        with self._database.transaction(project) as transaction:
+            return sorted({gateway.name.lower() for gateway in known_gateways(transaction)})
+
     async def _queued(self, project: Project) -> list[Sample]:
         of = {"project": project.namespace}
         workers = await self._temporal.control_workers(project)
         samples = [Sample("tempomesh_control_workers", of, len(workers))]
-        for queue, (backlog, age) in (await self._temporal.backlogs(project)).items():
+        gateways = await run_in_threadpool(self._gateways, project)
+        for queue, (backlog, age) in (await self._temporal.backlogs(project, gateways)).items():
             samples.append(Sample("tempomesh_queue_backlog", of | {"queue": queue}, backlog))
             samples.append(Sample("tempomesh_queue_backlog_age_seconds", of | {"queue": queue}, age))
         return samples

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ from telemetry.temporal_traces import temporal_interceptors
 from workflows.attributes import ENVIRONMENT, KIND, RUN_ID, TRIGGER
 from workflows.codec import data_converter
 from workflows.environment import EnvironmentWorkflow
-from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE, ExecutorQueue
+from workflows.interfaces import CONTROL_QUEUE, JANITOR, MAINTENANCE, ExecutorQueue, queue_of
 from workflows.payloads import EnvironmentState, PauseRef, QueryInput, ResumeRef, RunInput, UnitProgress
 from workflows.plan_payloads import PlanRef
 from workflows.query import QueryWorkflow
@@ -64,13 +64,6 @@ _WORKER_TIMEOUT = timedelta(seconds=10)
 
 _LONG_POLL = timedelta(minutes=2)
 """A worker that waits for work asks again well within it."""
-
-_QUEUES = {
-    CONTROL_QUEUE: TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-    ExecutorQueue.RUN.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-    ExecutorQueue.APPLY.value: TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-}
-"""The queues, and what of them has to be taken up for work to go on."""
 
 _MEMO_MODELS = 20
 """Selected models that a memo names: it travels with every listing of workflows."""
@@ -177,12 +170,17 @@ class TemporalGateway:
         ]
         return [worker for worker in seen if worker.last_seen_at > datetime.now(UTC) - _LONG_POLL]
 
-    async def backlogs(self, project: Project) -> dict[str, tuple[int, float]]:
-        """How much waits in each queue for somebody to do it, and how many seconds the oldest of it has waited."""
+    async def backlogs(self, project: Project, gateways: Iterable[str]) -> dict[str, tuple[int, float]]:
+        """How much waits in each queue for somebody to do it, and how many seconds the oldest of it has waited.
+
+        Args:
+            project: Whose queues.
+            gateways: Names of gateways; each has queues of its own.
+        """
         client = await self.client(project)
         found = {}
         async with self._reached():
-            for queue, kind in _QUEUES.items():
+            for queue, kind in _queues(gateways):
                 request = DescribeTaskQueueRequest(
                     namespace=project.namespace,
                     task_queue=TaskQueue(name=queue),
@@ -476,3 +474,11 @@ def _attributes(kind: str, environment: str, *more: SearchAttributePair[str]) ->
     return TypedSearchAttributes(
         [SearchAttributePair(KIND, kind), SearchAttributePair(ENVIRONMENT, environment), *more]
     )
+
+
+def _queues(gateways: Iterable[str]) -> Iterator[tuple[str, TaskQueueType.ValueType]]:
+    """The queues, and what of them has to be taken up for work to go on."""
+    yield CONTROL_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+    for gateway in (None, *gateways):
+        for kind in ExecutorQueue:
+            yield queue_of(kind, gateway), TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
