@@ -22,9 +22,8 @@ class Evaluate:
     @workflow.run
     async def run(self, queue: str) -> int:
         limit = timedelta(seconds=60)
-        return await workflow.execute_activity(
-            "evaluate", task_queue=queue, start_to_close_timeout=limit, result_type=int
-        )
+        done: int = await workflow.execute_activity("evaluate", task_queue=queue, start_to_close_timeout=limit)
+        return done
 
 
 class Executor:
