@@ -171,8 +171,8 @@ class Metrics(Collector):
         for project in self._projects:
             try:
                 samples += await self._queued(project)
-            except ApiError as error:
-                _log.warning("queues_not_measured", project=project.namespace, reason=error.message)
+            except (ApiError, SQLAlchemyError) as error:
+                _log.warning("queues_not_measured", project=project.namespace, reason=str(error).splitlines()[0])
         self._samples = samples
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -209,6 +209,7 @@ class Metrics(Collector):
         return samples
 
     def _gateways(self, project: Project) -> list[str]:
+        # Those of executors that are gone, too: what waits for them is what somebody wants to hear of.
         with self._database.transaction(project) as transaction:
             return sorted({gateway.name.lower() for gateway in known_gateways(transaction)})
 

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -121,22 +121,27 @@ async def _serve(
         while not stop.is_set():
             async with make_worker(queue_of(ExecutorQueue(kind.value), None), concurrency) as worker:
                 queues.open()
-                await queues.follow(served.gateways)
-                health.ready_means(partial(_trouble, worker, client, duty))
+                queues.follow(served.gateways)
+                health.ready_means(partial(_trouble, worker, queues, client, duty))
                 duty.server_has((await api.register(served.add_to(heartbeat))).sqlmesh_version)
                 _log.info("ready", queue=kind.value, project=known.project, identity=identity, concurrency=concurrency)
-                await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over())
+                await _first(_until_idle(pools, stop) if once else stop.wait(), duty.over(), _ended(background))
                 _log.info("stopping", grace_seconds=settings.executor_grace.total_seconds())
-                status = _STOPPING if stop.is_set() or once else duty.status
+                is_over = once or stop.is_set() or any(task.done() for task in background)
+                status = _STOPPING if is_over else duty.status
                 with suppress(httpx.HTTPError, RefusedError):
                     await api.register(served.add_to(heartbeat).model_copy(update={"status": status}))
                 # All of them at once: each may take all of the grace.
                 ending = asyncio.create_task(queues.close())
             await ending
+            for task in background:
+                if task.done():
+                    # An executor that reports nothing or renews nothing is of no use, whatever else it can.
+                    task.result()
             if once:
                 break
             # One that is outdated waits: it goes on if the server is taken back to the version before.
-            await _first(stop.wait(), duty.again())
+            await _first(stop.wait(), duty.again(), _ended(background))
     finally:
         for task in background:
             task.cancel()
@@ -261,7 +266,7 @@ async def _report(
 
     async def follow(vault: str | None) -> None:
         is_changed = await served.follow(vault)
-        await queues.follow(served.gateways)
+        queues.follow(served.gateways)
         if is_changed:
             # Whoever added a connection waits for somebody to serve it.
             await report()
@@ -325,11 +330,13 @@ def _worker(
     )
 
 
-async def _trouble(worker: Worker, client: Client, duty: Duty) -> str | None:
+async def _trouble(worker: Worker, queues: GatewayQueues, client: Client, duty: Duty) -> str | None:
     if (trouble := duty.trouble) is not None:
         return trouble
     if not worker.is_running or worker.is_shutdown:
         return "it does not ask Temporal for work"
+    if (trouble := queues.trouble) is not None:
+        return trouble
     return await temporal_trouble(client)
 
 
@@ -341,6 +348,11 @@ async def _first(*ends: Awaitable[object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Returns with the end of one of these tasks, which go on for ever unless one fails."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _until_idle(pools: RunnerPools, stop: asyncio.Event) -> None:

@@ -41,35 +41,48 @@ class GatewayQueues:
         self._worker = worker
         self._at_once = at_once
         self._served: dict[str, _Served] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
         self._is_open = True
 
     def open(self) -> None:
         """Has queues served again after `close`."""
         self._is_open = True
 
-    async def follow(self, gateways: Iterable[Gateway]) -> None:
-        """Serves the queues of these gateways and no others; what is at work of one that is gone is finished first."""
+    def follow(self, gateways: Iterable[Gateway]) -> None:
+        """Serves the queues of these gateways and no others, as far as that can be now; to be called again and again.
+
+        A queue that is over finishes what is at work, within its worker's grace. Until then Temporal's SDK takes no
+        other worker of it: one that only has another number of tasks is served again by a later call.
+        """
         if not self._is_open:
             return
         wanted = {queue_of(self._kind, gateway.name): self._at_once or gateway.concurrent_tasks for gateway in gateways}
-        over = {
-            queue: served
-            for queue, served in self._served.items()
-            if served.task.done() or wanted.get(queue) != served.at_once
-        }
-        for queue, served in over.items():
-            del self._served[queue]
-            if served.task.done() and not served.task.cancelled() and (error := served.task.exception()) is not None:
-                # It is served anew, here and now.
-                _log.error("queue_given_up", queue=queue, error=str(error))
-        for queue in wanted.keys() - self._served.keys():
+        self._ending = {queue: task for queue, task in self._ending.items() if not task.done()}
+        for queue, served in list(self._served.items()):
+            if served.task.done():
+                _log.error("queue_given_up", queue=queue, error=_reason(served.task))
+                del self._served[queue]
+            elif wanted.get(queue) != served.at_once:
+                self._ending[queue] = asyncio.create_task(served.end())
+                del self._served[queue]
+        for queue in wanted.keys() - self._served.keys() - self._ending.keys():
             worker = self._worker(queue, wanted[queue])
             self._served[queue] = _Served(worker, asyncio.create_task(worker.run()), wanted[queue])
-        await asyncio.gather(*(served.end() for served in over.values()))
+
+    @property
+    def trouble(self) -> str | None:
+        """The queue that nobody serves although it should be; None if there is none."""
+        given_up = next((queue for queue, served in self._served.items() if served.task.done()), None)
+        return None if given_up is None else f"it does not ask Temporal for work of queue '{given_up}'"
 
     async def close(self) -> None:
         """Serves nothing more; what is at work is finished, within the workers' grace."""
         self._is_open = False
-        ending = list(self._served.values())
+        self._ending |= {queue: asyncio.create_task(served.end()) for queue, served in self._served.items()}
         self._served = {}
-        await asyncio.gather(*(served.end() for served in ending))
+        await asyncio.gather(*self._ending.values())
+
+
+def _reason(task: asyncio.Task[None]) -> str:
+    error = None if task.cancelled() else task.exception()
+    return str(error).splitlines()[0] if error is not None else "it ended"

@@ -177,6 +177,7 @@ async def metrics_of_all(at_work: AtWork) -> None:
             f'tempomesh_control_workers{{project="{project}"}} 1.0',
             f'tempomesh_plans{{project="{project}",status="in_progress"}} 0.0',
             f'tempomesh_queue_backlog{{project="{project}",queue="apply"}} 0.0',
+            f'tempomesh_queue_backlog{{project="{project}",queue="apply/warehouse"}} 0.0',
             "tempomesh_measured_timestamp_seconds",
         ),
         at_work.worker[1]: ("temporal_workflow_completed_total",),
