@@ -89,6 +89,17 @@ class Access:
                 f"--action {action}",
             )
 
+    def somewhere(self, *actions: Action) -> None:
+        """Checks that one of these actions is allowed in any environment, for any model.
+
+        Raises:
+            ApiError: 403 if not.
+        """
+        if not any(self.permissions.environments(action).patterns for action in actions):
+            taken = " or ".join(f"`{action}`" for action in actions)
+            details = {"action": actions[0].value}
+            raise self._denied(f"it takes {taken}", self.project.namespace, details, f"--action {actions[0]}")
+
     def check(
         self,
         transaction: Transaction,
@@ -157,7 +168,7 @@ class Access:
 
 
 def require(
-    *needed: Action | Role, within: Within = Within.PROJECT, doing: str | None = None
+    *needed: Action | Role, within: Within = Within.PROJECT, doing: str | None = None, says_what: bool = False
 ) -> Callable[..., Awaitable[Access]]:
     """A dependency that lets in callers who are granted one of these: an action, or the role of a process.
 
@@ -165,6 +176,7 @@ def require(
         needed: Actions, and roles of processes.
         within: Where an action has to be granted.
         doing: What the audit log calls it; the route's method and path if not said.
+        says_what: Whether the route also denies it to those who are granted it nowhere, with what exactly it takes.
 
     Raises (when called):
         ApiError: 401 without a valid token, 403 if nothing that is granted is enough, 404 for an unknown project.
@@ -194,7 +206,7 @@ def require(
             identity.is_administrator,
         )
         if access.machine is None:
-            await _check_people(access, request, actions, within, roles)
+            await _check_people(access, request, actions, within, roles, says_what=says_what)
         admit(request)
         return access
 
@@ -263,7 +275,7 @@ async def _identify(request: Request, project: Project, credentials: HTTPAuthori
 
 
 async def _check_people(
-    access: Access, request: Request, actions: list[Action], within: Within, roles: list[Role]
+    access: Access, request: Request, actions: list[Action], within: Within, roles: list[Role], *, says_what: bool
 ) -> None:
     namespace = access.project.namespace
     if access.permissions.are_none:
@@ -286,9 +298,8 @@ async def _check_people(
             access.see(environment)
         else:
             await run_in_threadpool(_check_environment, access, action, environment)
-    elif not any(access.permissions.environments(action).patterns for action in actions):
-        taken = " or ".join(f"`{action}`" for action in actions)
-        raise access._denied(f"it takes {taken}", namespace, {"action": actions[0].value}, f"--action {actions[0]}")
+    elif not says_what:
+        access.somewhere(*actions)
 
 
 def _check_environment(access: Access, action: Action, environment: str) -> None:
