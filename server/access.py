@@ -27,6 +27,7 @@ __all__ = ["Access", "Within", "declare_permissions", "open_to_all", "project_of
 
 _bearer = HTTPBearer(auto_error=False, description="A client's token.")
 _ENVIRONMENT_PARAMS = ("environment", "name")
+_PROJECT_PARAMS = ("org", "project")
 
 
 class Within(StrEnum):
@@ -56,6 +57,8 @@ class Access:
     """What the caller is about to do, as the audit log calls it."""
     is_server_administrator: bool = False
     """Whether they administer the server's identities, which belong to all projects."""
+    asked: frozenset[Role] | None = None
+    """The roles that the caller's token was asked for, if it is good for less than its owner may do."""
 
     @property
     def visible(self) -> Globs:
@@ -71,12 +74,13 @@ class Access:
         if environment is not None and not self.visible.match(environment):
             raise self.denied(Action.VIEW, environment)
 
-    def everywhere(self, action: Action, *, why: str) -> None:
+    def everywhere(self, action: Action, *, why: str, subject: str | None = None) -> None:
         """Checks that an action is allowed in the whole project.
 
         Args:
             action: What is to be done.
             why: What it is that takes this.
+            subject: To what it is to be done, if not to the project.
 
         Raises:
             ApiError: 403 if not.
@@ -84,10 +88,21 @@ class Access:
         if not self.permissions.everywhere(action):
             raise self._denied(
                 f"{why} takes `{action}` in all environments, for all models",
-                self.project.namespace,
+                subject or self.project.namespace,
                 {"action": action.value},
                 f"--action {action}",
             )
+
+    def somewhere(self, *actions: Action) -> None:
+        """Checks that one of these actions is allowed in any environment, for any model.
+
+        Raises:
+            ApiError: 403 if not.
+        """
+        if not any(self.permissions.environments(action).patterns for action in actions):
+            taken = " or ".join(f"`{action}`" for action in actions)
+            details = {"action": actions[0].value}
+            raise self._denied(f"it takes {taken}", self.project.namespace, details, f"--action {actions[0]}")
 
     def check(
         self,
@@ -147,7 +162,7 @@ class Access:
     def _denied(self, what: str, subject: str, details: Mapping[str, object], grant: str | None) -> DeniedError:
         return DeniedError(
             f"'{self.identity_id}' may not do this ({self.doing}): {what}."
-            + (f" {_ask_whom(self.identity_id, grant)}" if grant is not None else ""),
+            + (f" {_ask_whom(self, grant)}" if grant is not None else ""),
             project=self.project,
             identity_id=self.identity_id,
             doing=self.doing,
@@ -157,7 +172,7 @@ class Access:
 
 
 def require(
-    *needed: Action | Role, within: Within = Within.PROJECT, doing: str | None = None
+    *needed: Action | Role, within: Within = Within.PROJECT, doing: str | None = None, says_what: bool = False
 ) -> Callable[..., Awaitable[Access]]:
     """A dependency that lets in callers who are granted one of these: an action, or the role of a process.
 
@@ -165,6 +180,7 @@ def require(
         needed: Actions, and roles of processes.
         within: Where an action has to be granted.
         doing: What the audit log calls it; the route's method and path if not said.
+        says_what: Whether the route also denies it to those who are granted it nowhere, with what exactly it takes.
 
     Raises (when called):
         ApiError: 401 without a valid token, 403 if nothing that is granted is enough, 404 for an unknown project.
@@ -181,7 +197,8 @@ def require(
         identity = await _identify(request, project, credentials)
         granted: KnownGrants = request.app.state.grants
         permissions = await granted.of(project, identity.identity_id)
-        if (asked := identity.asked(project)) is not None:
+        asked = identity.asked(project)
+        if asked is not None:
             permissions = permissions.narrowed(asked)
         came_from(request.client.host if request.client is not None else None)
         access = Access(
@@ -192,9 +209,10 @@ def require(
             request.app.state.database,
             doing or f"{request.method} {getattr(request.scope.get('route'), 'path', request.url.path)}",
             identity.is_administrator,
+            asked,
         )
         if access.machine is None:
-            await _check_people(access, request, actions, within, roles)
+            await _check_people(access, request, actions, within, roles, says_what=says_what)
         admit(request)
         return access
 
@@ -263,7 +281,7 @@ async def _identify(request: Request, project: Project, credentials: HTTPAuthori
 
 
 async def _check_people(
-    access: Access, request: Request, actions: list[Action], within: Within, roles: list[Role]
+    access: Access, request: Request, actions: list[Action], within: Within, roles: list[Role], *, says_what: bool
 ) -> None:
     namespace = access.project.namespace
     if access.permissions.are_none:
@@ -278,7 +296,8 @@ async def _check_people(
             f"it takes the role {' or '.join(roles)}", namespace, {"roles": [role.value for role in roles]}, None
         )
     if within is Within.PROJECT:
-        access.everywhere(actions[0], why="this")
+        named = (value for name, value in request.path_params.items() if name not in _PROJECT_PARAMS)
+        access.everywhere(actions[0], why="this", subject=next(named, None))
     elif within is Within.ENVIRONMENT:
         (action,) = actions
         environment = next(request.path_params[name] for name in _ENVIRONMENT_PARAMS if name in request.path_params)
@@ -286,9 +305,8 @@ async def _check_people(
             access.see(environment)
         else:
             await run_in_threadpool(_check_environment, access, action, environment)
-    elif not any(access.permissions.environments(action).patterns for action in actions):
-        taken = " or ".join(f"`{action}`" for action in actions)
-        raise access._denied(f"it takes {taken}", namespace, {"action": actions[0].value}, f"--action {actions[0]}")
+    elif not says_what:
+        access.somewhere(*actions)
 
 
 def _check_environment(access: Access, action: Action, environment: str) -> None:
@@ -296,8 +314,15 @@ def _check_environment(access: Access, action: Action, environment: str) -> None
         access.check(transaction, action, environment)
 
 
-def _ask_whom(identity_id: str, grant: str) -> str:
-    return f"Nothing grants them that; an administrator of the project can: `tcloud grants add {identity_id} {grant}`."
+def _ask_whom(access: Access, grant: str) -> str:
+    command = f"`tcloud grants add {access.identity_id} {grant}`"
+    if access.asked is None:
+        return f"Nothing grants them that; an administrator of the project can: {command}."
+    limit = f"limited to {', '.join(sorted(access.asked))}" if access.asked else "not for this project"
+    return (
+        f"The token is {limit}: ask for another scope (TCLOUD_SCOPE). What its owner lacks an administrator of the "
+        f"project can grant: {command}."
+    )
 
 
 def _shown(models: Collection[str]) -> str:

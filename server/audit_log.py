@@ -31,6 +31,7 @@ def add_entry(
     details: Mapping[str, object] | None = None,
     *,
     allowed: bool = True,
+    is_told_by_another: bool = False,
 ) -> None:
     """Adds an entry.
 
@@ -41,6 +42,7 @@ def add_entry(
         subject: To what.
         details: What else there is to say, as JSON.
         allowed: Whether it was done, or denied.
+        is_told_by_another: Whether the request that leads to it is not the actor's, and its address not theirs.
     """
     transaction.connection.execute(
         insert(audit_log).values(
@@ -50,7 +52,7 @@ def add_entry(
             subject=subject,
             details=dict(details or {}),
             allowed=allowed,
-            address=None if actor == BY_ITSELF else _address.get(),
+            address=None if actor == BY_ITSELF or is_told_by_another else _address.get(),
         )
     )
 

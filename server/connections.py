@@ -161,7 +161,7 @@ def settle_candidate(transaction: Transaction, query: Query) -> None:
         return
     details = {"type": row.type, "query_id": query.query_id}
     if query.status is not Status.SUCCESS or answer is None:
-        add_entry(transaction, query.created_by, "connection.refused", row.gateway, details)
+        add_entry(transaction, query.created_by, "connection.refused", row.gateway, details, is_told_by_another=True)
         return
     found = Gateway.model_validate(json.loads(answer)["gateway"])
     values = {
@@ -179,7 +179,7 @@ def settle_candidate(transaction: Transaction, query: Query) -> None:
     statement = insert(connections).values(project=project, gateway=row.gateway, created_by=query.created_by, **values)
     transaction.connection.execute(statement.on_conflict_do_update(index_elements=["project", "gateway"], set_=values))
     action = "connection.add" if is_new else "connection.change"
-    add_entry(transaction, query.created_by, action, row.gateway, details)
+    add_entry(transaction, query.created_by, action, row.gateway, details, is_told_by_another=True)
     _log.info("connection_kept", by=query.created_by, gateway=row.gateway, type=row.type)
 
 

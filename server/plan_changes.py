@@ -57,13 +57,13 @@ def check_plan(
     """
     environment = submission.environment
     selections = access.permissions.selections(Action.PLAN, environment)
-    if not selections:
-        raise access.denied(Action.PLAN, environment)
     if EVERYTHING in selections:
         return
     try:
         changes = _changes(transaction, environment, body, default_catalog)
     except (SQLMeshError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not selections:
+            raise access.denied(Action.PLAN, environment) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ApiError(
             422,
@@ -86,6 +86,8 @@ def check_plan(
     }
     if any(denied.values()):
         raise access.denied_plan(environment, {kind: sorted(names) for kind, names in denied.items() if names})
+    if not selections:
+        raise access.denied(Action.PLAN, environment)
 
 
 def _changes(transaction: Transaction, name: str, body: bytes, default_catalog: str | None) -> _Changes:

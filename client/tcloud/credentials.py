@@ -308,6 +308,8 @@ def _reason(answer: httpx.Response, refusal: str) -> str:
         return f"{url} has seen too many attempts: wait a few minutes."
     if error is None:
         return f"No token endpoint answers at {url}: whoever does said {status}. Check TCLOUD_URL and TCLOUD_TOKEN_URL."
+    if error == "invalid_scope":
+        return f"{url} knows no such scope: check TCLOUD_SCOPE."
     return f"{refusal} ({error})" if error not in ("invalid_client", "invalid_grant") else refusal
 
 

@@ -147,10 +147,7 @@ class _Unit:
         self._intervals = [tuple(self._unit["interval"])] if self._unit.get("interval") else []
         self._was_written = False
         owner = execution["owner_id"]
-        gateway = execution["gateway"]
-        if gateway.lower() not in context.gateways.names:
-            # Only the model's own is needed: who evaluates it need not have a connection for any other.
-            gateway = self._snapshot.model_gateway
+        gateway = context.gateways.for_model(execution["gateway"], self._snapshot.model_gateway)
         evaluator = (context.for_plan if self._is_plan else context.for_run)(owner, gateway)
         self._evaluator = _AuditRecorder(evaluator)
 

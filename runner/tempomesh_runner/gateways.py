@@ -131,6 +131,20 @@ class Gateways:
         known = ", ".join(self._connections) or "none"
         raise ConfigError(f"This executor has no connection for gateway '{name}'; it has {known}.")
 
+    def for_model(self, planned_with: str, own: str | None) -> str:
+        """The gateway that is selected while a model is evaluated, which is never the default one.
+
+        Args:
+            planned_with: The gateway of the plan or run.
+            own: The gateway that the model names.
+
+        Raises:
+            ConfigError: If this process can reach neither.
+        """
+        # Only the model's own is needed: who evaluates it need not have a connection for any other. A model that
+        # names none is at the plan's, whose connection may have been deleted meanwhile.
+        return self.selected(planned_with if planned_with.lower() in self.names else own or planned_with)
+
     def default_catalog(self, gateway: str) -> str | None:
         """The catalog that names without one belong to."""
         return self._catalogs.get(gateway)

@@ -1,16 +1,16 @@
 """The vault: connections of gateways, tested by an executor before they are kept."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 from pydantic import SecretStr
 
-from server.access import Access
+from server.access import Access, require
 from server.api.answers import problems
-from server.api.dependencies import Anyone, Connections, ExecutorOnly, Manager, Scheduled, Temporal
+from server.api.dependencies import Anyone, Connections, ExecutorOnly, Scheduled, Temporal
 from server.audit_log import add_entry
 from server.connection_checks import check_name, check_not_brought, scheduled_with
 from server.connections import IS_CANDIDATE, Vault, all_connections, delete_connection, forget_candidate, one_connection
@@ -26,6 +26,7 @@ from tcloud.wire.connections import (
     SealedConnection,
     SealedConnections,
 )
+from tcloud.wire.grants import Action
 from tcloud.wire.queries import Query, QueryKind, QueryRequest
 from tcloud.wire.statuses import Status
 
@@ -54,7 +55,11 @@ def connection(gateway: str, access: Anyone) -> Connection:
     responses=problems(s409="An executor brings the connection of this gateway itself (`TM-CONNECTION`)."),
 )
 async def put(
-    gateway: str, request: ConnectionRequest, access: Manager, vault: Connections, temporal: Temporal
+    gateway: str,
+    request: ConnectionRequest,
+    access: Annotated[Access, Depends(require(Action.MANAGE, doing="connection.add"))],
+    vault: Connections,
+    temporal: Temporal,
 ) -> Query:
     """It takes the place of the gateway's connection when the query that is answered here has succeeded."""
     options = _options(request.connection)
@@ -64,7 +69,12 @@ async def put(
 
 
 @router.post("/connections/{gateway}/test", status_code=201, summary="Have the connection of a gateway tested")
-async def test(gateway: str, request: ConnectionTestRequest, access: Manager, temporal: Temporal) -> Query:
+async def test(
+    gateway: str,
+    request: ConnectionTestRequest,
+    access: Annotated[Access, Depends(require(Action.MANAGE, doing="connection.test"))],
+    temporal: Temporal,
+) -> Query:
     name = gateway.lower()
     is_new = await run_in_threadpool(_accept_test, access, name, request)
     return await _started(access, temporal, request.query_id, name, is_new=is_new)
@@ -75,7 +85,12 @@ async def test(gateway: str, request: ConnectionTestRequest, access: Manager, te
     summary="Delete the connection of a gateway",
     responses=problems(s409="Scheduled environments have models of this gateway (`TM-CONNECTION`)."),
 )
-def delete(gateway: str, access: Manager, scheduled: Scheduled, force: bool = False) -> Connection:
+def delete(
+    gateway: str,
+    access: Annotated[Access, Depends(require(Action.MANAGE, doing="connection.delete"))],
+    scheduled: Scheduled,
+    force: bool = False,
+) -> Connection:
     """With `force` also while scheduled environments have models of it, which then fail."""
     with access.database.transaction(access.project) as transaction:
         found = one_connection(transaction, gateway.lower())
@@ -89,7 +104,7 @@ def delete(gateway: str, access: Manager, scheduled: Scheduled, force: bool = Fa
             )
         delete_connection(transaction, found.gateway)
         details = {"type": found.type, "scheduled_environments": environments}
-        add_entry(transaction, access.identity_id, "connection.delete", found.gateway, details)
+        add_entry(transaction, access.identity_id, access.doing, found.gateway, details)
     _log.info("connection_deleted", by=access.identity_id, gateway=found.gateway)
     return found
 
@@ -126,6 +141,7 @@ async def _started(access: Access, temporal: TemporalGateway, query_id: str, gat
             await run_in_threadpool(_forget, access, query_id)
         raise
     if is_new:
+        await run_in_threadpool(_audit_test, access, query_id, gateway)
         _log.info("connection_test_started", by=access.identity_id, query_id=query_id, gateway=gateway)
     return query
 
@@ -164,6 +180,11 @@ def _ask(transaction: Transaction, access: Access, gateway: str, query_id: str, 
 
 def _question(transaction: Transaction, query_id: str) -> QueryRequest:
     return QueryRequest.model_validate_json(get_document(transaction, DocumentKind.QUESTION, query_id))
+
+
+def _audit_test(access: Access, query_id: str, gateway: str) -> None:
+    with access.database.transaction(access.project) as transaction:
+        add_entry(transaction, access.identity_id, "connection.test", gateway, {"query_id": query_id})
 
 
 def _forget(access: Access, query_id: str) -> None:

@@ -89,7 +89,7 @@ class Origin(BaseModel):
 async def submit(
     request: Request,
     response: Response,
-    access: Annotated[Access, Depends(require(Action.PLAN, within=Within.RECORD, doing="plan.submit"))],
+    access: Annotated[Access, Depends(require(Action.PLAN, within=Within.RECORD, doing="plan.submit", says_what=True))],
     temporal: Temporal,
     origin: Annotated[Origin, Query()],
 ) -> Plan:
@@ -98,7 +98,11 @@ async def submit(
     The models that it adds, modifies, removes and restates have to be the submitter's to plan.
     """
     body = await request.body()
-    submission = read_submission(body)
+    try:
+        submission = read_submission(body)
+    except ApiError:
+        access.somewhere(Action.PLAN)
+        raise
     structlog.contextvars.bind_contextvars(plan_id=submission.plan_id, environment=submission.environment)
     is_new = await run_in_threadpool(_accept, access, submission, body, origin)
     plan = await run_in_threadpool(_one, access, submission.plan_id)

@@ -6,6 +6,7 @@ import click
 
 from tcloud.commands.access import project_api
 from tcloud.output import Format, output_option, show_many
+from tcloud.wire.grants import Role
 from tcloud.wire.identities import IdentityRequest, Revealed
 
 __all__ = ["accounts", "clients"]
@@ -13,7 +14,8 @@ __all__ = ["accounts", "clients"]
 _CLIENT_FIELDS = ("identity_id", "display_name", "roles", "is_administrator", "created_by", "created_at", "disabled_at")
 _ACCOUNT_FIELDS = (*_CLIENT_FIELDS, "password_is_one_time")
 _COLUMNS = ("identity_id", "roles", "is_administrator", "created_by", "created_at", "disabled_at")
-_ROLES = ("viewer", "developer", "admin", "executor", "worker")
+_ROLES = [role.value for role in Role]
+_ROLES_OF_PEOPLE = [role.value for role in (Role.VIEWER, Role.OPERATOR, Role.DEVELOPER, Role.ADMIN)]
 
 
 @click.group()
@@ -75,7 +77,7 @@ def list_accounts(output: Format) -> None:
 
 @accounts.command("create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(_ROLES[:3]), help="A role in the project, to begin with.")
+@click.option("--role", type=click.Choice(_ROLES_OF_PEOPLE), help="A role in the project, to begin with.")
 @click.option("--full-name", help="As it is shown to the person.")
 @click.option("--administrator", is_flag=True, help="They administer the clients and accounts of the server.")
 @output_option

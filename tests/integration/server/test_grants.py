@@ -225,6 +225,13 @@ def test_a_plan_is_checked_by_what_it_changes(
     tree = dag_of(TREE, TAGS)
     promoted(executor, tree, "plan-1")
     added = snapshot_of("bikes")
+    with known(server, "bob") as bob:
+        # Who may plan nothing is told what it would take, too.
+        grant(admin, "bob", role="viewer")
+        first = plan(environment_of([added], "plan-2", None, "dev_bob"), [added])
+        assert "in environment 'dev_bob' the plan adds db.bikes" in said(submit(bob, first))
+        assert "it takes `plan` in environment 'dev_bob'" in said(submit(bob, {**first, "new_snapshots": 1}))
+        assert "it takes `plan`." in said(submit(bob, {}))
     with known(server, "ada") as ada:
         grant(admin, "ada", actions=["plan"], environments=["prod", "dev_*"], models=["tag:finance"])
 

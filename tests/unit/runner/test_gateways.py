@@ -2,7 +2,7 @@
 
 import pytest
 from sqlmesh.utils import CorrelationId
-from sqlmesh.utils.errors import SQLMeshError
+from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from tempomesh_runner.gateways import Gateways
 
@@ -15,3 +15,14 @@ def test_a_gateway_elsewhere_may_be_named_and_not_used(monkeypatch: pytest.Monke
     with pytest.raises(SQLMeshError, match="no connection for gateway 'home'"):
         adapter.fetchall("SELECT 1")
     assert evaluator.get_adapter("office").fetchall("SELECT 1") == [(1,)]
+
+
+def test_a_model_is_never_evaluated_at_a_gateway_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQLMESH__GATEWAYS__OFFICE__CONNECTION__TYPE", "duckdb")
+    gateways = Gateways.of_process({})
+    assert gateways.for_model("Office", None) == "office"
+    assert gateways.for_model("office", "home") == "office"
+    assert gateways.for_model("home", "office") == "office"
+    # As when the connection of the plan's gateway has been deleted from the vault.
+    with pytest.raises(ConfigError, match="no connection for gateway 'home'; it has office"):
+        gateways.for_model("home", None)
