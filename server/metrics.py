@@ -34,6 +34,7 @@ _HELP = {
     "tempomesh_measured_timestamp_seconds": "When these numbers were measured; an old one means that they cannot be.",
     "tempomesh_plans": "Plans that are not over: scheduled ones wait for their turn or for a worker.",
     "tempomesh_plan_oldest_age_seconds": "How long ago the oldest plan of a status was submitted.",
+    "tempomesh_plan_last_end_timestamp_seconds": "When a plan of an environment last ended so; of the last seven days.",
     "tempomesh_runs": "Runs that are not over.",
     "tempomesh_run_oldest_age_seconds": "How long ago the oldest run of a status began.",
     "tempomesh_run_last_end_timestamp_seconds": "When a run of an environment last ended so; of the last seven days.",
@@ -64,6 +65,15 @@ _COUNTS: Sequence[tuple[str, tuple[str, ...], TextClause]] = (
         text(
             "SELECT status, extract(epoch FROM now() - min(created_at)) FROM tempomesh.plans "
             "WHERE project = :project AND status IN ('scheduled', 'in_progress') GROUP BY status"
+        ),
+    ),
+    (
+        "tempomesh_plan_last_end_timestamp_seconds",
+        ("environment", "status"),
+        text(
+            "SELECT environment, status, extract(epoch FROM max(end_at)) FROM tempomesh.plans "
+            "WHERE project = :project AND created_at > now() - interval '7 days' AND end_at IS NOT NULL "
+            "GROUP BY environment, status"
         ),
     ),
     (

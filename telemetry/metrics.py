@@ -1,12 +1,22 @@
 """Metrics of workers and executors: Temporal's SDK's and a few of Tempomesh's own, for Prometheus to scrape.
 
-Off until `serve_metrics` is called; what is measured before, or without it, costs nothing and goes nowhere.
+Off until `start_runtime` is called with an address; what is measured before, or without one, costs nothing and goes
+nowhere.
 """
 
-from temporalio.common import MetricCounter, MetricGauge, MetricHistogramFloat, MetricMeter
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+import logging
 
-__all__ = ["count", "observe_seconds", "serve_metrics", "set_gauge"]
+from temporalio.common import MetricCounter, MetricGauge, MetricHistogramFloat, MetricMeter
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
+
+__all__ = ["count", "observe_seconds", "set_gauge", "start_runtime"]
 
 _SECONDS = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0]
 _OWN_DURATIONS = ("tempomesh_evaluation_duration_seconds", "tempomesh_python_build_duration_seconds")
@@ -23,22 +33,33 @@ class _Instruments:
 _instruments = _Instruments()
 
 
-def serve_metrics(host: str, port: int) -> None:
-    """Has this process's metrics served at `http://<host>:<port>/metrics`; before it connects to Temporal.
+def start_runtime(address: tuple[str, int] | None) -> None:
+    """Sets Temporal's SDK up for this process, before it connects: what it logs goes where this process's lines go.
+
+    Args:
+        address: Where `/metrics` is served; nowhere if None.
 
     Raises:
         ValueError: If nothing can listen there.
     """
-    prometheus = PrometheusConfig(
+    logs = LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+        forwarding=LogForwardingConfig(logging.getLogger("temporalio.core"), prepend_target_on_message=False),
+    )
+    runtime = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=_prometheus(*address) if address else None))
+    Runtime.set_default(runtime)
+    if address:
+        _instruments.meter = runtime.metric_meter
+
+
+def _prometheus(host: str, port: int) -> PrometheusConfig:
+    return PrometheusConfig(
         bind_address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         counters_total_suffix=True,
         unit_suffix=True,
         durations_as_seconds=True,
         histogram_bucket_overrides=dict.fromkeys(_OWN_DURATIONS, _SECONDS),
     )
-    runtime = Runtime(telemetry=TelemetryConfig(metrics=prometheus))
-    Runtime.set_default(runtime)
-    _instruments.meter = runtime.metric_meter
 
 
 def count(name: str, **labels: str) -> None:

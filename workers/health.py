@@ -12,7 +12,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from telemetry.metrics import serve_metrics
+from telemetry.metrics import start_runtime
 from workers.connections import CannotStartError
 from workers.settings import WorkerSettings
 
@@ -108,15 +108,13 @@ async def _awaited(check: Callable[[], Awaitable[str | None]]) -> str | None:
 
 
 def start_metrics(settings: WorkerSettings) -> None:
-    """Serves metrics if the settings name a port; before the process connects to Temporal.
+    """Serves metrics if the settings name a port, and sets Temporal's SDK up; before the process connects to it.
 
     Raises:
         CannotStartError: If somebody else listens there.
     """
-    if settings.metrics_port is None:
-        return
     try:
-        serve_metrics(settings.health_host, settings.metrics_port)
+        start_runtime(None if settings.metrics_port is None else (settings.health_host, settings.metrics_port))
     except (ValueError, RuntimeError) as error:
         raise CannotStartError(
             f"Metrics cannot be served at {settings.health_host}:{settings.metrics_port}: {error}. Stop what does, or "

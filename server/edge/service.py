@@ -107,7 +107,10 @@ class _Door(grpc.GenericRpcHandler):
             answer = await call
         except grpc.aio.AioRpcError as error:
             told = tuple((key, value) for key, value in error.trailing_metadata() if key == _SENT_BACK)
-            await context.abort(error.code(), error.details() or "", told)
+            # Of a Temporal that does not answer, gRPC's own words name its address, which is nobody's business outside.
+            is_away = error.code() is grpc.StatusCode.UNAVAILABLE
+            details = "Temporal does not answer." if is_away else error.details() or ""
+            await context.abort(error.code(), details, told)
         return answer
 
     async def _refuse(

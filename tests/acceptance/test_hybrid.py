@@ -111,7 +111,7 @@ def test_gateways_at_home_and_at_the_office_in_one_plan(
 ) -> None:
     namespace, elsewhere = (asyncio.run(temporal.fresh_namespace()) for _ in range(2))
     office, home = postgres.fresh_database("office"), postgres.fresh_database("home")
-    public, inside, port, edge = free_ports(4)
+    public, inside, port, edge, health = free_ports(5)
     clients = client_certificate(tmp_path)
     url = f"https://localhost:{public}/sqlmesh/{namespace.replace('.', '/')}"
 
@@ -144,17 +144,24 @@ def test_gateways_at_home_and_at_the_office_in_one_plan(
             {**frontend, **_server(postgres.fresh_database("server"), [namespace, elsewhere], port, edge, public)},
         )
         start("worker", ["worker"], {**frontend, **_sign_in(f"http://127.0.0.1:{port}{urlsplit(url).path}", "worker")})
+        probed = {ExecutorKind.RUN: {"TCLOUD_HEALTH_PORT": str(health)}, ExecutorKind.APPLY: {}}
         for kind in ExecutorKind:
             at_home = connection_variables("home", home.connection)
             at_office = connection_variables("office", office.connection)
             signed_in = {**_sign_in(url, "executor"), **trust}
             start(f"office-{kind}", ["executor", kind], {**signed_in, **at_office})
-            start(f"home-{kind}", ["executor", kind], {**signed_in, **at_home, "TCLOUD_EXECUTOR_KEEP_HOME": "true"})
+            start(
+                f"home-{kind}",
+                ["executor", kind],
+                {**signed_in, **at_home, **probed[kind], "TCLOUD_EXECUTOR_KEEP_HOME": "true"},
+            )
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(root))
             api = stack.enter_context(Api(url, "admin-token"))
             eventually(lambda: _served(api) == ["home", "home", "office", "office"], 60)
+            # What is asked of Temporal for that has to pass the edge.
+            assert httpx.get(f"http://127.0.0.1:{health}/readyz", trust_env=False).text == "ok\n"
             planned = _tcloud(tmp_path, {**_sign_in(url, "admin"), **trust})
             assert planned.returncode == 0, planned.stdout + planned.stderr
             assert _rows(office, "SELECT min(day)::text FROM shop.bought") == [("2025-01-01",)]

@@ -176,6 +176,7 @@ async def metrics_of_all(at_work: AtWork) -> None:
             f'tempomesh_executors{{kind="run",project="{project}",status="ready"}} 0.0',
             f'tempomesh_control_workers{{project="{project}"}} 1.0',
             f'tempomesh_plans{{project="{project}",status="in_progress"}} 0.0',
+            f'tempomesh_plan_last_end_timestamp_seconds{{environment="prod",project="{project}",status="success"}}',
             f'tempomesh_queue_backlog{{project="{project}",queue="apply"}} 0.0',
             f'tempomesh_queue_backlog{{project="{project}",queue="apply/warehouse"}} 0.0',
             "tempomesh_measured_timestamp_seconds",
