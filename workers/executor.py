@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import structlog
 from dotenv import dotenv_values
+from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -259,9 +260,12 @@ async def _report(
         try:
             reported = await keeper.add_to(served.add_to(heartbeat))
             return await api.register(reported.model_copy(update={"status": duty.status}))
-        except (httpx.HTTPError, RefusedError) as error:
-            duty.not_reported(str(error) or type(error).__name__)
-            _log.warning("heartbeat_not_sent", reason=str(error) or type(error).__name__)
+        except (httpx.HTTPError, RefusedError, ValidationError) as error:
+            # What is no answer of the server's is somebody's in between, and passes.
+            is_quoting = isinstance(error, ValidationError)
+            reason = type(error).__name__ if is_quoting else str(error) or type(error).__name__
+            duty.not_reported(reason)
+            _log.warning("heartbeat_not_sent", reason=reason)
             return None
 
     async def follow(vault: str | None) -> None:
