@@ -52,6 +52,11 @@ class ManagedConnections:
         """The types of the connections."""
         return {envelope.type for envelope in self._envelopes.values()}
 
+    @property
+    def are_brought(self) -> bool:
+        """Whether the executor was started with connections of its own."""
+        return bool(self._own)
+
     def replace(self, envelopes: Iterable[SealedEnvelope], known: str) -> bool:
         """Takes what the vault has now; says whether it differs for this executor."""
         self._envelopes = {found.gateway: found for found in envelopes if found.gateway not in self._own}

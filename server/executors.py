@@ -30,6 +30,9 @@ _SHOWN = timedelta(hours=1)
 """How long an executor that is gone is still listed."""
 
 _LOST = "lost"
+_STOPPING, _STOPPED = "stopping", "stopped"
+"""What an executor reports last that is not lost, and what it is once it is silent."""
+
 _OUTDATED = "outdated"
 
 SQLMESH_VERSION = version("sqlmesh")
@@ -47,7 +50,8 @@ def record_heartbeat(transaction: Transaction, heartbeat: ExecutorHeartbeat) -> 
 def known_executors(transaction: Transaction) -> list[Executor]:
     """Executors that were seen within the last hour.
 
-    Those that went silent have the status `lost`, those with another SQLMesh than the server's `outdated`.
+    Those that went silent have the status `lost`, or `stopped` if they had said that they would be; those with another
+    SQLMesh than the server's `outdated`.
     """
     now = datetime.now(UTC)
     return [
@@ -104,7 +108,7 @@ def _seen_since(transaction: Transaction, since: datetime) -> list[Executor]:
 
 def _status(executor: Executor, now: datetime) -> str:
     if executor.last_seen_at < now - _LIVE:
-        return _LOST
+        return _STOPPED if executor.status == _STOPPING else _LOST
     return _OUTDATED if _is_outdated(executor) else executor.status
 
 

@@ -96,14 +96,15 @@ async def _serve(
     leases = LeaseKeeper(api, identity)
     concurrency = settings.executor_concurrency or served.concurrent_tasks
     pythons = _pythons(api, store, pools, known, served)
-    runners = RunnerCalls(pythons, api, keeps_home=settings.executor_keep_home)
+    keeps_home = _keeps_home(settings, known, served)
+    runners = RunnerCalls(pythons, api, keeps_home=keeps_home)
     units = UnitEvaluations(
         TurnQueue(api),
         runners,
         leases,
         identity,
         settings.executor_evaluation_timeout,
-        keeps_home=settings.executor_keep_home,
+        keeps_home=keeps_home,
     )
     activities = _activities(api, runners, pythons, units, served)
     heartbeat = _heartbeat(kind, identity, known)
@@ -308,6 +309,16 @@ def _activities(
     return RunnerBackedActivities(
         api, runners, pythons, executions, bundles, tests, gateways=served, notifies_of=served.notifies_of
     )
+
+
+def _keeps_home(settings: ExecutorSettings, known: Bootstrap, served: ServedGateways) -> bool:
+    if settings.executor_keep_home is not None:
+        return settings.executor_keep_home
+    # Whoever keeps connections in a network of their own does not expect what is read with them to leave it.
+    is_outside = known.temporal is not None and known.temporal.is_edge and served.managed.are_brought
+    if is_outside:
+        _log.info("keeps_home", hint="TCLOUD_EXECUTOR_KEEP_HOME=false lets logs, errors and rows go to the server")
+    return is_outside
 
 
 def _worker(

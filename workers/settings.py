@@ -83,8 +83,9 @@ class ExecutorSettings(WorkerSettings):
     """How long work in flight may go on after SIGTERM; what is not done by then is handed back."""
     executor_evaluation_timeout: Annotated[timedelta, Field(gt=timedelta(0))] | None = None
     """After how long an evaluation is stopped whose project sets no limit; by default never."""
-    executor_keep_home: bool = False
-    """Whether texts of queries, logs and errors stay in this executor's own log, and questions for rows are refused."""
+    executor_keep_home: bool | None = None
+    """Whether texts of queries, logs and errors stay in this executor's own log, and questions for rows are refused;
+    if not said, they do where it brings its own connections and reaches Temporal through the edge."""
     executor_max_tasks_per_runner: int = 500
     """After so many evaluations a runner process is replaced."""
     executor_max_runner_memory_bytes: int = 900_000_000

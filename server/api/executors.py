@@ -96,9 +96,10 @@ def _temporal(state: State, access: Access, queue: ExecutorKind | None) -> Tempo
     connection: TemporalConnection = state.connection
     tokens: TemporalTokens = state.temporal_tokens
     address, tls, token = connection.address, connection.uses_tls, None
+    is_edge = access.machine is Role.EXECUTOR and settings.edge_port is not None
     if access.machine is Role.EXECUTOR and settings.temporal_public_address is not None:
         address, tls = settings.temporal_public_address, settings.temporal_public_tls
-    if access.machine is Role.EXECUTOR and settings.edge_port is not None:
+    if is_edge:
         token = tokens.for_edge(access.project, access.identity_id, queue) if queue is not None else None
     elif settings.temporal_tokens:
         token = tokens.for_frontend([access.project], access.identity_id)
@@ -107,6 +108,7 @@ def _temporal(state: State, access: Access, queue: ExecutorKind | None) -> Tempo
         namespace=access.project.namespace,
         tls=tls,
         token=token,
+        is_edge=is_edge,
         token_seconds=tokens.lifetime.total_seconds() if token is not None else None,
         ui_url=settings.temporal_ui_url,
     )

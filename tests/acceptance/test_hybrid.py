@@ -149,12 +149,9 @@ def test_gateways_at_home_and_at_the_office_in_one_plan(
             at_home = connection_variables("home", home.connection)
             at_office = connection_variables("office", office.connection)
             signed_in = {**_sign_in(url, "executor"), **trust}
-            start(f"office-{kind}", ["executor", kind], {**signed_in, **at_office})
-            start(
-                f"home-{kind}",
-                ["executor", kind],
-                {**signed_in, **at_home, **probed[kind], "TCLOUD_EXECUTOR_KEEP_HOME": "true"},
-            )
+            told = {"TCLOUD_EXECUTOR_KEEP_HOME": "false"}
+            start(f"office-{kind}", ["executor", kind], {**signed_in, **at_office, **told})
+            start(f"home-{kind}", ["executor", kind], {**signed_in, **at_home, **probed[kind]})
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSL_CERT_FILE", str(root))

@@ -95,6 +95,8 @@ class TemporalAddress(BaseModel):
     """What to show to it; None where it asks for nothing, or for what only the process's own settings say."""
     token_seconds: float | None = None
     """How long the token is good."""
+    is_edge: bool = False
+    """Whether this is the edge in front of Temporal, for executors in other networks."""
     ui_url: str | None = None
 
 

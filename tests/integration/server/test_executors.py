@@ -33,6 +33,10 @@ def test_gateways_are_those_of_living_executors(
     assert [gateway["name"] for gateway in admin.get("gateways").json()] == ["warehouse"]
     listed = {each["identity"]: each["status"] for each in admin.get("executors").json()}
     assert listed == {"apply-1": "ready", "run-1": "lost"}
+    with server.database.transaction(PROJECT) as transaction:
+        transaction.connection.execute(update(executors).values(status="stopping"))
+    listed = {each["identity"]: each["status"] for each in admin.get("executors").json()}
+    assert listed == {"apply-1": "stopping", "run-1": "stopped"}
     silence(server, "run-1", timedelta(hours=2))
     assert [each["identity"] for each in admin.get("executors").json()] == ["apply-1"]
 
