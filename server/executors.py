@@ -78,12 +78,15 @@ def check_gateway(transaction: Transaction, gateway: str) -> None:
         ApiError: 422 if none does; it names those that are served.
     """
     served = [live.name for live in live_gateways(transaction)]
+    seen = live_executors(transaction)
     if gateway in served:
         return
     if served:
         what_there_is = f"they serve {', '.join(served)}"
-    elif any(_is_outdated(each) for each in _seen_since(transaction, datetime.now(UTC) - _LIVE)):
+    elif any(_is_outdated(each) for each in seen):
         what_there_is = f"those that run have another SQLMesh than the server's {SQLMESH_VERSION}: upgrade them"
+    elif seen:
+        what_there_is = f"those that run have no connection: `tcloud connections add {gateway}` gives them one"
     else:
         what_there_is = "none is running: start `tcloud executor apply`"
     raise ApiError(422, "TM-GATEWAY", f"No executor serves the gateway '{gateway}'; {what_there_is}.")

@@ -3,6 +3,8 @@
 Every key begins with the project. Intervals are half-open, in milliseconds since the epoch.
 """
 
+import secrets
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -60,6 +62,12 @@ fences = Sequence("fences", metadata=metadata)
 
 _TIME = DateTime(timezone=True)
 
+
+def _first_generation() -> int:
+    # By chance: what was issued to somebody who was deleted is not valid for the next one of that name.
+    return secrets.randbelow(2**30)
+
+
 identities = Table(
     "identities",
     metadata,
@@ -73,7 +81,7 @@ identities = Table(
     Column("disabled_at", _TIME),
     Column("is_administrator", Boolean, nullable=False, server_default=text("false")),
     Column("password_is_one_time", Boolean, nullable=False, server_default=text("false")),
-    Column("token_generation", Integer, nullable=False, server_default=text("0")),
+    Column("token_generation", Integer, nullable=False, server_default=text("0"), default=_first_generation),
     UniqueConstraint("secret_hash", name="uq_identities_secret_hash"),
 )
 """People and services, of the whole server. `secret_hash` is SHA-256 of a random secret, `password_hash` argon2's. What

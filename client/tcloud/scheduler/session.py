@@ -48,14 +48,16 @@ class Session:
         if not served:
             self._asked_at = None
             raise NotReachableError(
-                f"No executor of {self.api.url} is up, so gateway '{name}' cannot be planned for. "
-                "Start `tcloud executor run` and `tcloud executor apply` where the warehouse is."
+                f"No executor of {self.api.url} is up and serves a gateway, so '{name}' cannot be planned for. Start "
+                "`tcloud executor run` and `tcloud executor apply` where the warehouse is; to those that bring no "
+                f"connection `tcloud connections add {name}` gives one."
             )
         if name.lower() not in served:
             self._asked_at = None
             raise InvalidError(
                 f"No executor of {self.api.url} serves gateway '{name}' (served: {', '.join(sorted(served))}). "
-                "Rename the gateway in the project's config, or give an executor its connection."
+                "Rename the gateway in the project's config, or give executors its connection: "
+                f"`tcloud connections add {name}`."
             )
         return served[name.lower()]
 

@@ -215,6 +215,7 @@ def test_a_service_trades_its_secret_for_tokens(server: RunningServer, http: htt
     eventually(lambda: may(server, token["id_token"]) == 401)
     eventually(lambda: may(server, made["secret"]) == 401)
     assert may(server, rotated["secret"]) == 200
+    last = fetch(http, **{**posted, "client_secret": rotated["secret"]}).json()
     listed = {client["identity_id"]: client for client in admin.get("clients").json()}
     assert listed["ci"]["roles"] == ["local.main:developer"]
     assert "secret" not in "".join(listed["ci"])
@@ -224,8 +225,18 @@ def test_a_service_trades_its_secret_for_tokens(server: RunningServer, http: htt
     assert admin.delete("clients/ci").status_code == 204
     assert admin.delete("clients/ci").status_code == 404
     eventually(lambda: may(server, rotated["secret"]) == 401)
+    # The next one of that name is somebody else.
+    admin.post("clients", json={"identity_id": "ci", "role": "admin"}).raise_for_status()
+    assert may(server, last["id_token"]) == 401
+    admin.delete("clients/ci").raise_for_status()
     entries = admin.get("audit-log", params={"subject": "ci", "allowed": True}).json()
-    assert [entry["action"] for entry in entries] == ["client.delete", "client.rotate", "client.create"]
+    assert [entry["action"] for entry in entries] == [
+        "client.delete",
+        "client.create",
+        "client.delete",
+        "client.rotate",
+        "client.create",
+    ]
 
 
 def test_a_person_signs_in_in_a_browser(server: RunningServer, http: httpx.Client, admin: httpx.Client) -> None:
