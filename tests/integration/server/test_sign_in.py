@@ -508,7 +508,10 @@ def test_signing_keys_are_replaced_and_sealed_again(server: RunningServer, http:
     assert key_id(others) != key_id(before)
     issuer = Issuer(server.settings.root_url, others, timedelta(minutes=10), timedelta(days=1))
     with server.database.engine.begin() as connection:
-        token = issuer.to_service(connection, "viewer", 0, "tbk:scope:projects")["id_token"]
+        generation = connection.execute(
+            text("SELECT token_generation FROM tempomesh.identities WHERE identity_id = 'viewer'")
+        ).scalar_one()
+        token = issuer.to_service(connection, "viewer", generation, "tbk:scope:projects")["id_token"]
         sealed = connection.execute(text("SELECT sealed_private_key FROM tempomesh.signing_keys")).scalars().all()
     assert may(server, token) == 200
     assert {entry.split(":")[1] for entry in sealed} == {"new", "other"}

@@ -66,7 +66,7 @@ def test_a_client_gets_a_token_and_keeps_it(tmp_path: Path) -> None:
     ("status", "body", "message", "is_refusal"),
     [
         (401, {"error": "invalid_client"}, "does not take the secret of client 'ci'", True),
-        (400, {"error": "invalid_scope"}, r"\(invalid_scope\)", True),
+        (400, {"error": "invalid_scope"}, "knows no such scope: check TCLOUD_SCOPE", True),
         (404, {}, "No token endpoint answers at https://tempomesh.test/auth/token: whoever does said 404", True),
         (200, {"token": "?"}, "No token endpoint answers", False),
         (429, {"error": "temporarily_unavailable"}, "too many attempts", False),
