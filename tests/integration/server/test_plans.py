@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 from activities.control import ServerBackedControlActivities
 from activities.schedules import EnvironmentSchedules
 from server.api.plans import Origin
+from server.database import Transaction
 from server.lost_workflows import end_lost
 from server.plans import accept_plan, read_submission, set_plan_status
 from server.projects import Project, Role
@@ -89,6 +90,14 @@ def gateway_of(scheduled: RunningServer, temporal: TemporalServer, project: Proj
 def plan_json(plan_id: str, previous_plan_id: str | None = None) -> dict[str, Any]:
     """As much of an `EvaluatablePlan` as the server reads."""
     return {"environment": {"name": "prod", "plan_id": plan_id, "previous_plan_id": previous_plan_id}}
+
+
+def accept(transaction: Transaction, plan_id: str, previous_plan_id: str | None = None) -> None:
+    """Stores a plan of `prod` as if it had been submitted."""
+    body = orjson.dumps(plan_json(plan_id, previous_plan_id))
+    assert accept_plan(
+        transaction, read_submission(body), body, **Origin(**ORIGIN).model_dump(), created_by="developer"
+    )
 
 
 def promote_over(client: httpx.Client, plan_id: str, previous_plan_id: str) -> None:
@@ -200,9 +209,7 @@ async def test_a_plan_that_temporal_lost_is_submitted_again(
     project = Project.parse(namespace)
     with scheduled.database.transaction(project) as transaction:
         for plan_id in ("plan-1", "plan-2"):
-            body = orjson.dumps(plan_json(plan_id))
-            origin = Origin(**ORIGIN)
-            accept_plan(transaction, read_submission(body), body, **origin.model_dump(), created_by="developer")
+            accept(transaction, plan_id)
     gateway = gateway_of(scheduled, temporal, project)
     async with control_worker(scheduled, temporal, namespace) as client:
         for _ in range(2):
@@ -263,8 +270,7 @@ async def test_what_was_terminated_in_temporal_is_over(
     project = Project.parse(namespace)
     promoted(apply_executor, [snapshot_of("trips")], "plan-1")
     with scheduled.database.transaction(project) as transaction:
-        body = orjson.dumps(plan_json("plan-2", "plan-1"))
-        accept_plan(transaction, read_submission(body), body, **Origin(**ORIGIN).model_dump(), created_by="developer")
+        accept(transaction, "plan-2", "plan-1")
         set_plan_status(transaction, "plan-2", Status.IN_PROGRESS, None)
     client = await Client.connect(temporal.address, namespace=namespace)
     gateway = gateway_of(scheduled, temporal, project)

@@ -6,15 +6,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import orjson
 import pytest
 from sqlalchemy import select, update
 from sqlmesh.core.state_sync.export_import import export_state
 from temporalio.client import Client
 
-from server.api.plans import Origin
-from server.database import Transaction
-from server.plans import accept_plan, read_submission
 from server.projects import Project, Role
 from server.queries import accept_query, expire_queries
 from server.schema import documents, queries
@@ -22,7 +18,7 @@ from tcloud.wire.queries import QueryKind, QueryRequest
 from tests.fixtures.temporal import TemporalServer
 from tests.integration.server.conftest import PROJECT, RunningServer, report_gateway
 from tests.integration.server.states import promoted, remote_state, snapshot_of
-from tests.integration.server.test_plans import ORIGIN, plan_json
+from tests.integration.server.test_plans import accept
 
 IN_PROGRESS = {"status": "in_progress"}
 SUCCESS = {"status": "success"}
@@ -34,20 +30,6 @@ def request(kind: QueryKind = QueryKind.FETCH) -> QueryRequest:
 
 def post(client: httpx.Client, asked: QueryRequest) -> httpx.Response:
     return client.post("queries", json=asked.model_dump(mode="json"))
-
-
-def accept(transaction: Transaction, plan_id: str, previous_plan_id: str | None = None) -> None:
-    body = orjson.dumps(plan_json(plan_id, previous_plan_id))
-    origin = Origin(**ORIGIN)
-    assert accept_plan(
-        transaction,
-        read_submission(body),
-        body,
-        gateway=origin.gateway,
-        default_catalog=origin.default_catalog,
-        sqlmesh_version=origin.sqlmesh_version,
-        created_by="ada",
-    )
 
 
 @pytest.fixture
