@@ -9,7 +9,6 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from server.audit_log import BY_ITSELF
 from server.identities import BY_SETTINGS, IdentityKind, hash_of
-from server.projects import Project, Role
 from server.schema import grants, identities
 from server.signin.clients import PUBLIC_CLIENTS
 from server.signin.passwords import hash_password
@@ -20,7 +19,6 @@ __all__ = [
     "create_account",
     "create_client",
     "delete_identity",
-    "give_role",
     "has_administrator",
     "identity_records",
     "new_one_time_password",
@@ -165,15 +163,6 @@ def delete_identity(connection: Connection, identity_id: str, kind: IdentityKind
     )
     if found.scalar() is None:
         raise _missing(identity_id, kind)
-
-
-def give_role(connection: Connection, project: Project, identity_id: str, role: Role, created_by: str) -> None:
-    """Grants a role in a project."""
-    connection.execute(
-        insert(grants).values(
-            project=project.namespace, identity_id=identity_id, role=role.value, created_by=created_by
-        )
-    )
 
 
 def has_administrator(connection: Connection) -> bool:

@@ -17,7 +17,7 @@ from server.settings import ClientSettings
 from tcloud.wire.grants import Action, Grant, GrantRequest, Role
 from tempomesh_runner.selection import SelectionError, check_selection
 
-__all__ = ["KnownGrants", "add_grant", "grant_roles_of_settings", "grants_of", "remove_grant"]
+__all__ = ["KnownGrants", "add_grant", "give_role", "grant_roles_of_settings", "grants_of", "remove_grant"]
 
 _FRESH_SECONDS = 3.0
 """So long after a change by another server, a grant may still be believed here."""
@@ -152,6 +152,15 @@ def remove_grant(transaction: Transaction, grant_id: str, by: str) -> Grant:
     )
     add_entry(transaction, by, "grant.remove", found.identity_id, _details(found))
     return found
+
+
+def give_role(connection: Connection, project: Project, identity_id: str, role: Role, created_by: str) -> None:
+    """Grants a role in a project."""
+    connection.execute(
+        insert(grants).values(
+            project=project.namespace, identity_id=identity_id, role=role.value, created_by=created_by
+        )
+    )
 
 
 def grant_roles_of_settings(connection: Connection, project: Project, client: ClientSettings) -> None:

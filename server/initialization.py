@@ -8,7 +8,6 @@ from server.accounts import (
     AccountError,
     create_account,
     create_client,
-    give_role,
     has_administrator,
     new_one_time_password,
     rotate_secret,
@@ -17,6 +16,7 @@ from server.accounts import (
 )
 from server.audit_log import BY_ITSELF, add_entry
 from server.database import Database, Transaction
+from server.grants import give_role
 from server.identities import IdentityKind
 from server.projects import Project, Role
 from server.schema import grants, identities

@@ -9,11 +9,10 @@ from alembic.config import Config
 from sqlalchemy import Connection, select, text
 from sqlmesh.core.state_sync.base import SCHEMA_VERSION
 
-from server.accounts import give_role
 from server.audit_log import BY_ITSELF
 from server.database import Database, Transaction
 from server.errors import ApiError
-from server.grants import grant_roles_of_settings
+from server.grants import give_role, grant_roles_of_settings
 from server.housekeeping import lock_against_plans
 from server.identities import register_identity
 from server.projects import Project, Role

@@ -13,7 +13,6 @@ from server.accounts import (
     create_account,
     create_client,
     delete_identity,
-    give_role,
     identity_records,
     new_one_time_password,
     rotate_secret,
@@ -23,6 +22,7 @@ from server.accounts import (
 from server.api.answers import problems
 from server.audit_log import add_entry
 from server.errors import ApiError
+from server.grants import give_role
 from server.identities import IdentityKind
 from tcloud.wire.grants import Action, Role
 from tcloud.wire.identities import IdentityRecord, IdentityRequest, Revealed
