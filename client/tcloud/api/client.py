@@ -1,22 +1,13 @@
 """What a person's machine asks of the server: one method for each call."""
 
-import gzip
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import httpx
-from pydantic import BaseModel, TypeAdapter
-
-from tcloud.api.answers import not_signed_in, raise_for_answer, understood, unreachable
+from tcloud.api.answers import understood
 from tcloud.api.events import StreamEvent, follow
-from tcloud.api.proxies import goes_through_proxies
-from tcloud.api.trust import trusted_by
-from tcloud.credentials import SignInError, as_credentials
-from tcloud.tracing import request_hooks
+from tcloud.api.transport import ApiTransport
 from tcloud.wire.audit_log import AuditEntry
 from tcloud.wire.connections import Connection, ConnectionRequest, ConnectionTestRequest
 from tcloud.wire.environments import Environment, Schedule
@@ -33,57 +24,14 @@ from tcloud.wire.runs import Evaluation, Run, RunOptions
 
 __all__ = ["Api"]
 
-_COMPRESS_FROM_BYTES = 2048
-_TIMEOUT = httpx.Timeout(120, connect=10)
-Model = TypeVar("Model", bound=BaseModel)
 
-
-class Api:
+class Api(ApiTransport):
     """Synchronous client for one project.
-
-    Args:
-        url: The project's URL, `<server>/sqlmesh/<org>/<project>`.
-        credentials: The bearer token, or what gets one; None to go without.
 
     Every method raises one of `tcloud.errors`: `NotReachableError` if there is no answer, `NotAllowedError` if the
     token is missing or wrong or what is granted is not enough, otherwise `NotFoundError`, `ConflictError`,
     `InvalidError` or `ServerFailedError`.
     """
-
-    def __init__(self, url: str, credentials: httpx.Auth | str | None):
-        self.url = url.rstrip("/")
-        self._credentials = as_credentials(credentials)
-        self._open: httpx.Client | None = None
-        self._opening = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections; the next call opens new ones."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-    @property
-    def _http(self) -> httpx.Client:
-        # Whoever follows events asks for executors in another thread at the same moment.
-        with self._opening:
-            if self._open is None:
-                self._open = httpx.Client(
-                    base_url=self.url + "/api/",
-                    auth=self._credentials,
-                    timeout=_TIMEOUT,
-                    trust_env=goes_through_proxies(self.url),
-                    verify=trusted_by(self.url),
-                    event_hooks={"request": request_hooks()},
-                )
-            return self._open
 
     def bootstrap(self) -> Bootstrap:
         """The project, the server's versions, and its gateways."""
@@ -391,36 +339,6 @@ class Api:
     def delete_account(self, name: str) -> None:
         """Deletes a person's account."""
         self._send("DELETE", f"accounts/{_segment(name)}")
-
-    def _changed(self, model: type[Model], method: str, path: str, request: BaseModel) -> Model:
-        answer = self._send(method, path, content=request.model_dump_json().encode())
-        return understood(model.model_validate_json, answer, self.url)
-
-    def _one(self, model: type[Model], path: str) -> Model:
-        return understood(model.model_validate_json, self._send("GET", path), self.url)
-
-    def _many(self, listed: type[Model], path: str, **params: str | int | Sequence[str] | None) -> list[Model]:
-        given = {name: value for name, value in params.items() if value is not None}
-        many = TypeAdapter(list[listed])  # type: ignore[valid-type]
-        return understood(many.validate_json, self._send("GET", path, params=given), self.url)
-
-    def _send(
-        self, method: str, path: str, *, content: bytes | None = None, params: Mapping[str, Any] | None = None
-    ) -> httpx.Response:
-        headers = {}
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-            if len(content) >= _COMPRESS_FROM_BYTES:
-                content = gzip.compress(content, compresslevel=3)
-                headers["Content-Encoding"] = "gzip"
-        try:
-            answer = self._http.request(method, path, content=content, params=params, headers=headers)
-        except httpx.TransportError as error:
-            raise unreachable(self.url, error) from error
-        except SignInError as error:
-            raise not_signed_in(error) from error
-        raise_for_answer(answer, self.url)
-        return answer
 
 
 def _segment(text: str) -> str:
