@@ -113,6 +113,7 @@ class Authorization(AuthorizationServer):  # type: ignore[misc]
         return request
 
     def create_json_request(self, request: Parameters) -> JsonRequest:
+        """Authlib asks for it where an endpoint takes JSON; none of these does."""
         raise NotImplementedError
 
     def handle_response(
