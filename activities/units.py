@@ -48,7 +48,6 @@ class UnitEvaluations:
         leases: Keeps the claims of what is in flight.
         executor: This executor's identity.
         timeout: After how long an evaluation is stopped of which its project says nothing; None for never.
-        keeps_home: Whether texts are told to this executor's own log only.
     """
 
     def __init__(
@@ -58,15 +57,12 @@ class UnitEvaluations:
         leases: LeaseKeeper,
         executor: str,
         timeout: timedelta | None = None,
-        *,
-        keeps_home: bool = False,
     ):
         self._turns = turns
         self._runners = runners
         self._leases = leases
         self._executor = executor
         self._timeout = timeout
-        self._keeps_home = keeps_home
 
     async def prepare(self, execution: Execution) -> None:
         """Has what the units of an execution need be there; may take minutes, in which nothing is claimed yet.
@@ -138,7 +134,7 @@ class UnitEvaluations:
             }
         finish = _finish(started.evaluation_id, started.fence, outcome)
         may_differ = _may_differ(outcome)
-        if self._keeps_home:
+        if self._runners.keeps_home:
             if finish.error_message is not None:
                 log.warning("kept_at_home", error=finish.error_message, evaluation_log=finish.log)
             finish = discreet_finish(finish)

@@ -96,16 +96,8 @@ async def _serve(
     leases = LeaseKeeper(api, identity)
     concurrency = settings.executor_concurrency or served.concurrent_tasks
     pythons = _pythons(api, store, pools, known, served)
-    keeps_home = _keeps_home(settings, known, served)
-    runners = RunnerCalls(pythons, api, keeps_home=keeps_home)
-    units = UnitEvaluations(
-        TurnQueue(api),
-        runners,
-        leases,
-        identity,
-        settings.executor_evaluation_timeout,
-        keeps_home=keeps_home,
-    )
+    runners = RunnerCalls(pythons, api, keeps_home=_keeps_home(settings, known, served))
+    units = UnitEvaluations(TurnQueue(api), runners, leases, identity, settings.executor_evaluation_timeout)
     activities = _activities(api, runners, pythons, units, served)
     heartbeat = _heartbeat(kind, identity, known)
     make_worker = partial(_worker, client, settings, activities)
